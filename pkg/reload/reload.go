@@ -1,0 +1,95 @@
+// Package reload keeps the parsed content of a file up to date. A bad new version is refused: the old one stays in force,
+// and the log and the readiness page say so.
+package reload
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onebell/onebell/pkg/admin"
+)
+
+// every is how often the file is looked at. Reading a few kilobytes costs nothing, and unlike change notices it works
+// with every file system and with the symbolic links of a mounted ConfigMap.
+const every = time.Second
+
+// File is a file and its last good content.
+type File[T any] struct {
+	path    string
+	parse   func([]byte) (T, error)
+	value   atomic.Pointer[T]
+	log     *slog.Logger
+	mu      sync.Mutex
+	seen    []byte // content last looked at, good or bad
+	refused string // why the newest version is not in force
+}
+
+// Open reads the file; it must be good the first time. `ready` shows a refused version from then on.
+func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, ready *admin.Readiness) (*File[T], error) {
+	f := &File[T]{path: path, parse: parse, log: log}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	value, err := parse(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	f.seen = content
+	f.value.Store(&value)
+	ready.Note(filepath.Base(path), func() string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.refused
+	})
+	return f, nil
+}
+
+// Get is the content in force.
+func (f *File[T]) Get() T { return *f.value.Load() }
+
+// Watch looks for new versions until ctx ends.
+func (f *File[T]) Watch(ctx context.Context) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			f.look()
+		}
+	}
+}
+
+func (f *File[T]) look() {
+	content, err := os.ReadFile(f.path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && bytes.Equal(content, f.seen) {
+		return
+	}
+	var value T
+	if err == nil {
+		f.seen = content
+		value, err = f.parse(content)
+	}
+	if err != nil {
+		reason := fmt.Sprintf("the new version is refused, the old one stays in force: %v", err)
+		if reason != f.refused {
+			f.log.Error("file refused", "file", f.path, "err", err)
+		}
+		f.refused = reason
+		return
+	}
+	f.refused = ""
+	f.value.Store(&value)
+	f.log.Info("file reloaded", "file", f.path)
+}

@@ -1,0 +1,50 @@
+package reload_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/onebell/onebell/pkg/admin"
+	"github.com/onebell/onebell/pkg/reload"
+)
+
+func TestABadVersionIsRefusedAndTheOldOneStays(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "n.yaml")
+	write := func(s string) {
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1")
+	synctest.Test(t, func(t *testing.T) {
+		var ready admin.Readiness
+		f, err := reload.Open(path, func(b []byte) (int, error) { return strconv.Atoi(string(b)) }, slog.New(slog.DiscardHandler), &ready)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = f.Watch(ctx) }()
+		for _, step := range []struct {
+			content string
+			want    int
+			note    bool
+		}{{"2", 2, false}, {"x", 2, true}, {"3", 3, false}} {
+			write(step.content)
+			time.Sleep(1100 * time.Millisecond) // virtual
+			synctest.Wait()
+			_, lines := ready.Report(ctx)
+			if got := f.Get(); got != step.want || strings.Contains(strings.Join(lines, ""), "refused") != step.note {
+				t.Errorf("after %q: %d, %v", step.content, got, lines)
+			}
+		}
+	})
+}
