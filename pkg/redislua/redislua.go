@@ -13,6 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Settings of a program that talks to Redis.
+type Settings struct {
+	RedisURL string `env:"ONEBELL_REDIS_URL" envDefault:"redis://127.0.0.1:6379" help:"where Redis is: redis://, rediss://, redis+cluster://, redis+sentinel://" secret:"url"`
+}
+
 // Open makes a client for redis://, rediss://, redis+cluster:// or redis+sentinel://host:port,host:port/master. It does not
 // connect yet.
 func Open(rawURL string) (redis.UniversalClient, error) {

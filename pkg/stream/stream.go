@@ -17,6 +17,12 @@ import (
 	"github.com/onebell/onebell/pkg/admin"
 )
 
+// Settings of a program that talks to NATS.
+type Settings struct {
+	NATSURL  string `env:"ONEBELL_NATS_URL" envDefault:"nats://127.0.0.1:4222" help:"where NATS is; several servers separated by commas" secret:"url"`
+	Replicas int    `env:"ONEBELL_STREAM_REPLICAS" envDefault:"1" help:"copies of each stream: 1 alone, 3 in a cluster"`
+}
+
 // Connect opens a connection that never gives up. It returns at once: while NATS is away, publishing fails and
 // `ready` says so. Pings every 5 s notice a dead server within 10 to 15 s.
 func Connect(url, name string, log *slog.Logger, ready *admin.Readiness) (*nats.Conn, jetstream.JetStream, error) {

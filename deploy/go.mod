@@ -1,0 +1,13 @@
+module github.com/onebell/onebell/deploy
+
+go 1.26
+
+require (
+	github.com/onebell/onebell/pkg v0.0.0
+	github.com/onebell/onebell/proto v0.0.0
+)
+
+replace (
+	github.com/onebell/onebell/pkg => ../pkg
+	github.com/onebell/onebell/proto => ../proto
+)
