@@ -50,8 +50,7 @@ func Problem(name, value, expected string) error {
 }
 
 func walk(t reflect.Type, visit func(f reflect.StructField, name string)) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Type.Kind() == reflect.Struct && f.Tag.Get("env") == "" {
 			walk(f.Type, visit)
 			continue
@@ -86,8 +85,7 @@ func explain(t reflect.Type, environ map[string]string, err error) []error {
 			value = "***"
 		}
 		expected := fmt.Sprintf("a value of type %s (%v)", parse.Type, parse.Err)
-		var wanted *Expected
-		if errors.As(parse.Err, &wanted) {
+		if wanted, ok := errors.AsType[*Expected](parse.Err); ok {
 			expected = wanted.What
 		}
 		problems = append(problems, Problem(names[parse.Name], value, expected))

@@ -68,8 +68,7 @@ func Later(after time.Duration, reason string, err error) error {
 
 // Of finds the kind, reason and delay of an error; Internal when it has none.
 func Of(err error) Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return *e
 	}
 	return Error{Kind: Internal, Reason: "internal", Err: err}

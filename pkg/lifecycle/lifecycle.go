@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/onebell/onebell/pkg/admin"
@@ -60,8 +61,7 @@ func Run(ctx context.Context, limit time.Duration, parts ...Part) error {
 	case <-ctx.Done():
 	case first = <-ended:
 	}
-	for i := len(started) - 1; i >= 0; i-- {
-		r := started[i]
+	for _, r := range slices.Backward(started) {
 		r.stop()
 		select {
 		case err := <-r.done:

@@ -80,8 +80,7 @@ func parse(rawURL string) (*redis.UniversalOptions, error) {
 
 // redact drops the address from an error of net/url: it may hold a password.
 func redact(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

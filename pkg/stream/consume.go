@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -158,9 +159,7 @@ func (c Consumer) bury(ctx context.Context, js jetstream.JetStream, msg jetstrea
 // stream's duplicate window is one letter.
 func Bury(ctx context.Context, js jetstream.JetStream, deadSubject, subject string, headers nats.Header, body []byte, reason, detail string) error {
 	dead := nats.NewMsg(deadSubject)
-	for name, values := range headers {
-		dead.Header[name] = values
-	}
+	maps.Copy(dead.Header, headers)
 	dead.Data = body
 	id := dead.Header.Get(nats.MsgIdHdr)
 	dead.Header.Del(nats.MsgIdHdr)
