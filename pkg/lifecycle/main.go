@@ -54,6 +54,8 @@ func Main[C any](name, about string, adminAddr config.Addr, run func(context.Con
 		case slices.Contains([]string{"--help", "-h", "-help", "help"}, os.Args[1]):
 			usage[C](name, about, adminAddr)
 			os.Exit(ExitDone)
+		case os.Args[1] == "--health":
+			os.Exit(health(name, adminAddr))
 		default:
 			fmt.Fprintf(os.Stderr, "%s: unexpected argument %q: settings come from environment variables, see %s --help\n", name, os.Args[1], name)
 			os.Exit(ExitBadUsage)
@@ -159,5 +161,5 @@ func usage[C any](name, about string, adminAddr config.Addr) {
 		}
 		fmt.Println()
 	}
-	fmt.Printf("\n  --version  print the version\n  --help     print this\n")
+	fmt.Printf("\n  --version  print the version\n  --health   ask the one that runs here whether it is ready: exit status 0 or 1\n  --help     print this\n")
 }
