@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/onebell/onebell/pkg/admin"
@@ -15,8 +16,13 @@ import (
 func TestHealthyFollowsReadyz(t *testing.T) {
 	t.Parallel()
 	ready := &admin.Readiness{}
-	var problem error
-	ready.Check("ledger", func(context.Context) error { return problem })
+	var empty atomic.Bool
+	ready.Check("ledger", func(context.Context) error {
+		if empty.Load() {
+			return errors.New("Redis is empty")
+		}
+		return nil
+	})
 	srv := httptest.NewServer(admin.Handler(ready))
 	addr := strings.TrimPrefix(srv.URL, "http://")
 
@@ -30,7 +36,7 @@ func TestHealthyFollowsReadyz(t *testing.T) {
 			t.Errorf("%s: %v", every, err)
 		}
 	}
-	problem = errors.New("Redis is empty")
+	empty.Store(true)
 	if err := lifecycle.Healthy(t.Context(), config.Addr(addr)); err == nil || !strings.Contains(err.Error(), "Redis is empty") {
 		t.Errorf("not ready: %v, expected the reason", err)
 	}
