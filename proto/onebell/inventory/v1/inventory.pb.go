@@ -803,7 +803,10 @@ type AppliedEvent struct {
 	// Its id.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// The alert it made, unset when it made none.
-	Alert         *Alert `protobuf:"bytes,2,opt,name=alert,proto3" json:"alert,omitempty"`
+	Alert *Alert `protobuf:"bytes,2,opt,name=alert,proto3" json:"alert,omitempty"`
+	// Its sequence in the stream INVENTORY: the same message again, after a crash, does the same again; another message with
+	// this event_id is the publisher's repeat and does nothing.
+	Stored        uint64 `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +853,13 @@ func (x *AppliedEvent) GetAlert() *Alert {
 		return x.Alert
 	}
 	return nil
+}
+
+func (x *AppliedEvent) GetStored() uint64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
 }
 
 // Alert is the decision that an event deserves messages.
@@ -1013,10 +1023,11 @@ const file_onebell_inventory_v1_inventory_proto_rawDesc = "" +
 	"\tSaleState\x12.\n" +
 	"\x04mark\x18\x01 \x01(\v2\x1a.onebell.inventory.v1.MarkR\x04mark\x127\n" +
 	"\tstarts_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bstartsAt\x12\x19\n" +
-	"\balert_id\x18\x03 \x01(\tR\aalertId\"\\\n" +
+	"\balert_id\x18\x03 \x01(\tR\aalertId\"t\n" +
 	"\fAppliedEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x121\n" +
-	"\x05alert\x18\x02 \x01(\v2\x1b.onebell.inventory.v1.AlertR\x05alert\"\x8b\x02\n" +
+	"\x05alert\x18\x02 \x01(\v2\x1b.onebell.inventory.v1.AlertR\x05alert\x12\x16\n" +
+	"\x06stored\x18\x03 \x01(\x04R\x06stored\"\x8b\x02\n" +
 	"\x05Alert\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x19\n" +
