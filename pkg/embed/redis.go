@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,7 +38,7 @@ type Redis struct {
 // URL is where clients connect.
 func (r *Redis) URL() string { return r.url }
 
-// Stop ends the server in order: what it holds is on disk.
+// Stop ends the server in order: what it holds is on disk. It may be called twice.
 func (r *Redis) Stop() { r.stop() }
 
 // ErrNoRedis says that there is no redis-server on PATH.
@@ -124,7 +125,7 @@ func startRedis(ctx context.Context, path, addr string, o RedisOptions) (*Redis,
 			close(r.Gone)
 		}
 	}()
-	r.stop = func() {
+	r.stop = sync.OnceFunc(func() {
 		close(stopping)
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
@@ -133,7 +134,7 @@ func startRedis(ctx context.Context, path, addr string, o RedisOptions) (*Redis,
 			_ = cmd.Process.Kill()
 			<-ended
 		}
-	}
+	})
 	if err := awaitRedis(ctx, addr, ended); err != nil {
 		r.stop()
 		return nil, err
