@@ -224,8 +224,12 @@ type Send struct {
 	Condition *Condition `protobuf:"bytes,6,opt,name=condition,proto3" json:"condition,omitempty"`
 	// Tries made so far.
 	Attempts int32 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Of these, the ones in a row whose result is not known.
-	Unclear       int32 `protobuf:"varint,8,opt,name=unclear,proto3" json:"unclear,omitempty"`
+	// Of these, the ones whose result is not known.
+	Unclear int32 `protobuf:"varint,8,opt,name=unclear,proto3" json:"unclear,omitempty"`
+	// Of these, the ones that did not get through for a while: person out of reach, thread busy.
+	Late int32 `protobuf:"varint,9,opt,name=late,proto3" json:"late,omitempty"`
+	// Of these, the ones that did not reach the platform at all.
+	Unreached     int32 `protobuf:"varint,10,opt,name=unreached,proto3" json:"unreached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +316,20 @@ func (x *Send) GetAttempts() int32 {
 func (x *Send) GetUnclear() int32 {
 	if x != nil {
 		return x.Unclear
+	}
+	return 0
+}
+
+func (x *Send) GetLate() int32 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *Send) GetUnreached() int32 {
+	if x != nil {
+		return x.Unreached
 	}
 	return 0
 }
@@ -527,7 +545,7 @@ const file_onebell_send_v1_send_proto_rawDesc = "" +
 	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12+\n" +
 	"\x05sends\x18\x02 \x03(\v2\x15.onebell.send.v1.SendR\x05sends\x129\n" +
 	"\n" +
-	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\x99\x02\n" +
+	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\"\xcb\x02\n" +
 	"\x04Send\x12\x17\n" +
 	"\asend_id\x18\x01 \x01(\tR\x06sendId\x12\x19\n" +
 	"\balert_id\x18\x02 \x01(\tR\aalertId\x12#\n" +
@@ -536,7 +554,10 @@ const file_onebell_send_v1_send_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\v2\x18.onebell.send.v1.MessageR\amessage\x128\n" +
 	"\tcondition\x18\x06 \x01(\v2\x1a.onebell.send.v1.ConditionR\tcondition\x12\x1a\n" +
 	"\battempts\x18\a \x01(\x05R\battempts\x12\x18\n" +
-	"\aunclear\x18\b \x01(\x05R\aunclear\"P\n" +
+	"\aunclear\x18\b \x01(\x05R\aunclear\x12\x12\n" +
+	"\x04late\x18\t \x01(\x05R\x04late\x12\x1c\n" +
+	"\tunreached\x18\n" +
+	" \x01(\x05R\tunreached\"P\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x121\n" +
 	"\abuttons\x18\x02 \x03(\v2\x17.onebell.send.v1.ButtonR\abuttons\"0\n" +
