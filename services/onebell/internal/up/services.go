@@ -1,0 +1,55 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/onebell/onebell/pkg/config"
+	"github.com/onebell/onebell/pkg/lifecycle"
+)
+
+// service is one of the programs that `onebell up` runs in its process.
+type service struct {
+	name  string
+	table func() []config.Setting
+	load  func(environ map[string]string) (prepared, error)
+}
+
+// prepared is a service whose settings are read.
+type prepared struct {
+	name  string
+	doors []door
+	run   func(context.Context, *lifecycle.Process) error
+}
+
+// door is a listener of a service: where its settings put it, and where the bound one is put.
+type door struct {
+	variable string
+	addr     config.Addr
+	listener *net.Listener
+}
+
+// services in the order in which they start; they stop in reverse.
+var services = []service{}
+
+// of makes a service from its package.
+func of[C any](name string, run func(context.Context, C, *lifecycle.Process) error, doors func(*C) []door) service {
+	return service{name: name, table: config.Table[C], load: func(environ map[string]string) (prepared, error) {
+		c, err := config.Load[C](environ)
+		return prepared{name: name, doors: doors(&c), run: func(ctx context.Context, p *lifecycle.Process) error {
+			return run(ctx, c, p.For(name))
+		}}, err
+	}}
+}
+
+// load reads the settings of all services and tells all their problems.
+func load(environ map[string]string) ([]prepared, error) {
+	var all []prepared
+	var problems []error
+	for _, s := range services {
+		p, err := s.load(environ)
+		all, problems = append(all, p), append(problems, err)
+	}
+	return all, errors.Join(problems...)
+}
