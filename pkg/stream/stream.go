@@ -3,6 +3,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,15 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs ...*nats.Msg) 
 	}
 	futures := make([]jetstream.PubAckFuture, 0, len(msgs))
 	for _, msg := range msgs {
-		f, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(5*time.Second))
+		// A full window is waited for, but not beyond ctx.
+		stall := 5 * time.Second
+		if end, ok := ctx.Deadline(); ok {
+			stall = min(stall, time.Until(end))
+		}
+		if err := ctx.Err(); err != nil || stall <= 0 {
+			return cmp.Or(err, context.DeadlineExceeded)
+		}
+		f, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(stall))
 		if err != nil {
 			return err
 		}
