@@ -1,0 +1,120 @@
+package e2e_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/onebell/onebell/deploy/e2e/rig"
+	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
+)
+
+// SIGKILL while a hundred sends are under way: after the restart each token is delivered, and exactly once.
+func TestKilledWhileSending(t *testing.T) {
+	t.Parallel()
+	const people = 100
+	graph := rig.NewGraph(t)
+	m := rig.NewMachine(t, rig.Options{Graph: graph, Pages: []rig.Page{page.At(50)}})
+	m.Crowd(page, "guest", people, "stock:RAD-SHIRT-M")
+	m.Stock(page, "wms-1", "RAD-SHIRT-M", 500)
+	before := len(graph.Await(30))
+	m.Kill()
+	if n := len(graph.Accepted()); n >= people {
+		t.Fatalf("%d were sent before the kill: it came too late to show anything", n)
+	}
+	m.Up()
+	graph.Await(people)
+	rig.Eventually(t, "all are spent", func() bool { return m.Count(page.ID, "stock:RAD-SHIRT-M").GetSpent() == people })
+
+	accepted, sends := map[string]int{}, map[string]string{}
+	for _, c := range graph.Calls() {
+		if known, ok := sends[c.Token()]; ok && known != c.Body.Message.Metadata {
+			t.Errorf("%s was tried as send %s and as %s", c.Token(), known, c.Body.Message.Metadata)
+		}
+		sends[c.Token()] = c.Body.Message.Metadata
+		if c.Accepted {
+			accepted[c.Token()]++
+		}
+	}
+	if len(accepted) != people {
+		t.Errorf("%d tokens were delivered, expected %d", len(accepted), people)
+	}
+	for token, n := range accepted {
+		if n != 1 {
+			t.Errorf("%s was delivered %d times", token, n)
+		}
+	}
+	if c := m.Count(page.ID, "stock:RAD-SHIRT-M"); c.GetWaiting()+c.GetGranted()+c.GetUnknown()+c.GetVoid()+c.GetExpired()+c.GetRevoked() != 0 {
+		t.Errorf("counts: %v", c)
+	}
+	for _, o := range m.Outcomes(page) {
+		if !slices.Contains([]string{"sent", "sent_before", "unclear"}, o.GetVerdict()) {
+			t.Errorf("%s: verdict %s, although the person got the message", o.GetPsid(), o.GetVerdict())
+		}
+	}
+	t.Logf("killed after %d messages; %d calls in all for %d people", before, len(graph.Calls()), people)
+}
+
+// Redis is an index of the streams: without its data the counts and everything known of people are the same as before.
+func TestRedisDataIsLost(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*rig.Machine){"stopped": (*rig.Machine).StopQuickly, "killed": func(m *rig.Machine) { m.Kill() }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			graph := rig.NewGraph(t)
+			m := rig.NewMachine(t, rig.Options{Graph: graph})
+			m.Like(page, "asks-0", "white-wine")
+			m.Crowd(page, "asks", 20, "stock:RIESLING")
+			m.Crowd(page, "bought", 10, "stock:RAD-SHIRT-M")
+			m.Crowd(page, "left", 3, "price:COAT")
+			if _, err := m.Token.StopPerson(t.Context(), &tokenv1.StopPersonRequest{PageId: page.ID, Psid: "left-0"}); err != nil {
+				t.Fatal(err)
+			}
+			m.Stock(page, "wms-1", "RAD-SHIRT-M", 500)
+			graph.Await(10)
+			rig.Eventually(t, "ten are spent", func() bool { return m.Count(page.ID, "stock:RAD-SHIRT-M").GetSpent() == 10 })
+			m.Quiet()
+			before := m.Counts(page.ID)
+
+			end(m)
+			index := filepath.Join(m.Dir, "redis")
+			if _, err := os.Stat(index); err != nil {
+				t.Fatal(err) // nothing would be shown
+			}
+			if err := os.RemoveAll(index); err != nil {
+				t.Fatal(err)
+			}
+			m.Up()
+			if after := m.Counts(page.ID); after != before {
+				t.Errorf("counts before:\n%safter:\n%s", before, after)
+			}
+			if tags := m.Person(page, "asks-0").GetTags(); !slices.Equal(tags, []string{"white-wine"}) {
+				t.Errorf("tags: %v", tags)
+			}
+			if !m.Person(page, "left-0").GetStopped() {
+				t.Error("the person who stopped is not stopped any more")
+			}
+			m.Stock(page, "wms-2", "RAD-SHIRT-M", 0)
+			m.Stock(page, "wms-3", "RAD-SHIRT-M", 9)
+			m.Stock(page, "wms-4", "RIESLING", 9)
+			graph.Await(30)
+			m.Quiet()
+			if n := len(graph.Calls()); n != 30 {
+				t.Errorf("%d calls, expected one for each of 30 people", n)
+			}
+		})
+	}
+}
+
+// A second `onebell up` on a data directory leaves the first alone.
+func TestOneProcessForADataDirectory(t *testing.T) {
+	t.Parallel()
+	m := rig.NewMachine(t, rig.Options{Graph: rig.NewGraph(t)})
+	res := m.Second()
+	if res.Status != 1 || res.Stderr == "" {
+		t.Errorf("status %d, said %q; expected 1 and who holds it", res.Status, res.Stderr)
+	}
+	m.Tap(page, "anna", rig.Token("anna"), "stock:RIESLING")
+	m.StopQuickly()
+}
