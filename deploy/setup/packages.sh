@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian programs that are missing. Usage: packages.sh redis-server chromium
+# Installs the Debian programs that are missing. Usage: packages.sh redis-server chromium dockerd=docker.io
+# (PROGRAM=PACKAGE where the package has another name).
 # Those that are on PATH already are left as they are. Needs root (or sudo without a password) only when one is missing.
 set -euo pipefail
 
-missing=()
-for program in "$@"; do
-  command -v "$program" >/dev/null || missing+=("$program")
+missing=() # packages
+for each in "$@"; do
+  command -v "${each%%=*}" >/dev/null || missing+=("${each#*=}")
 done
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
@@ -41,7 +42,7 @@ quietly() {
     exit 1
   fi
 }
-install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+install=(apt-get install -o DPkg::Lock::Timeout=120 --yes --no-install-recommends "${missing[@]}")
 
 echo "setup: installing ${missing[*]} (apt-get)"
 # A new machine has no package lists, or old ones that name versions which are gone: they are fetched when needed.
@@ -52,9 +53,9 @@ if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" </dev/nu
 fi
 rm -f "$log"
 
-for program in "${missing[@]}"; do
-  command -v "$program" >/dev/null || { echo "setup: $program was installed but is not on PATH" >&2; exit 1; }
-  if [ "$program" = redis-server ] && [ -d /run/systemd/system ]; then
-    "${as_root[@]}" systemctl disable --now redis-server >/dev/null 2>&1 || true
-  fi
+for each in "$@"; do
+  command -v "${each%%=*}" >/dev/null || { echo "setup: ${each#*=} is installed, but ${each%%=*} is not on PATH" >&2; exit 1; }
 done
+if [[ " ${missing[*]} " == *' redis-server '* ]] && [ -d /run/systemd/system ]; then
+  "${as_root[@]}" systemctl disable --now redis-server >/dev/null 2>&1 || true
+fi
