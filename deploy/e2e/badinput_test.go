@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -90,9 +91,15 @@ func TestUnknownKindAndPage(t *testing.T) {
 	}
 	m.SetPages(page, later)
 	m.AwaitPermission(later, "ben", rig.Token("ben"))
-	// The file is seen within seconds; until then the page's sends have nowhere to go, and nothing is lost by that.
-	m.Stock(later, "wms-1", "RIESLING", 5)
-	graph.Await(1)
+	// The alert service sees the new file within seconds, and events until then are not for this page.
+	tries := 0
+	rig.Eventually(t, "a restock reaches the new page", func() bool {
+		tries++
+		m.Stock(later, fmt.Sprintf("out-%d", tries), "RIESLING", 0)
+		m.Stock(later, fmt.Sprintf("in-%d", tries), "RIESLING", 5)
+		m.Quiet()
+		return len(graph.Accepted()) > 0
+	})
 }
 
 // An inventory event that cannot be read is refused with the place and the reason, by each door in its own way; the rest

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,28 +34,45 @@ var (
 )
 
 // Program is the path of a program of this workspace; it is built at the first call of a test run, static as in the images.
+// The six services are built together, which takes less than one after the other.
 func Program(name string) (string, error) {
 	building.Lock()
 	defer building.Unlock()
 	if path, ok := built[name]; ok {
 		return path, nil
 	}
+	names := []string{name}
+	if slices.Contains(Services, name) {
+		names = Services
+	}
+	dir, err := build(names)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range names {
+		built[n] = filepath.Join(dir, n)
+	}
+	return built[name], nil
+}
+
+func build(names []string) (dir string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
-	dir, err := binaries()
-	if err != nil {
+	if dir, err = binaries(); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-o", path, "./services/"+name+"/cmd/"+name) //nolint:gosec // names of our own programs
+	args := []string{"build", "-ldflags", "-s -w", "-o", dir + "/"}
+	for _, name := range names {
+		args = append(args, "./services/"+name+"/cmd/"+name)
+	}
+	cmd := exec.Command("go", args...) //nolint:gosec // names of our own programs
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+		return "", fmt.Errorf("go build %s: %w\n%s", strings.Join(names, " "), err, out)
 	}
-	built[name] = path
-	return path, nil
+	return dir, nil
 }
 
 // Root is the top of the workspace: the folder with go.work.

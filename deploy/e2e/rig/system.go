@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -60,7 +61,7 @@ func connect(t testing.TB, addr Addresses) *System {
 	s.Token = tokenv1.NewTokenServiceClient(dial(addr.TokenGRPC))
 	s.Alert = alertv1.NewAlertServiceClient(dial(addr.AlertGRPC))
 	var err error
-	if s.NATS, err = nats.Connect(addr.NATS, nats.Name("e2e"), nats.MaxReconnects(-1)); err != nil {
+	if s.NATS, err = nats.Connect(addr.NATS, nats.Name("e2e"), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.NATS.Close)
