@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,19 +26,22 @@ func TestPhone(t *testing.T) {
 		}
 	})
 
-	before := p.bells()
 	p.click("notify-RAD-SHIRT-M-stock")
-	m.Quiet()
-	p.click("restock-RAD-SHIRT-M")
+	rig.Eventually(t, "the permission is recorded", func() bool { return m.Count(page.ID, "stock:RAD-SHIRT-M").GetWaiting() == 1 })
+	before := p.bells()
+	p.press("restock-RAD-SHIRT-M")
 	rig.Eventually(t, "the message is in the phone", func() bool { return p.bells() == before+1 })
 	p.screenshot("phone.png")
 
-	p.click("soldout-RAD-SHIRT-M")
-	p.click("restock-RAD-SHIRT-M")
+	p.press("soldout-RAD-SHIRT-M")
+	p.press("restock-RAD-SHIRT-M")
 	m.Quiet()
 	rig.Steady(t, "messages after the second restock", time.Second, p.bells)
 	if n := p.bells() - before; n != 1 {
 		t.Errorf("%d messages in the phone, expected 1", n)
+	}
+	if c := m.Count(page.ID, "stock:RAD-SHIRT-M"); c.GetSpent() != 1 || c.GetWaiting() != 0 {
+		t.Errorf("counts: %v", c)
 	}
 }
 
@@ -61,10 +63,17 @@ func (p phone) click(id string) {
 	p.do(chromedp.WaitEnabled(chromedp.ID(id)), chromedp.Click(chromedp.ID(id), chromedp.NodeVisible))
 }
 
+// press clicks a button of the shop's desk and waits until the desk has told Onebell: the button can be pressed again then.
+func (p phone) press(id string) {
+	p.t.Helper()
+	p.click(id)
+	p.do(chromedp.WaitEnabled(chromedp.ID(id)))
+}
+
 // bells counts the messages in the phone that were sent by a one-time token.
 func (p phone) bells() int {
 	p.t.Helper()
-	n, err := chromedp.Run(p.ctx, chromedp.Evaluate[int](fmt.Sprintf("document.querySelectorAll(%q).length", "#phone .bubble.bell")))
+	n, err := chromedp.Run(p.ctx, chromedp.Evaluate[int](`document.querySelectorAll("#phone [data-testid=notification]").length`))
 	if err != nil {
 		p.t.Fatalf("browser: %v", err)
 	}
