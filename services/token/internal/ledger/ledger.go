@@ -1,0 +1,315 @@
+// Package ledger keeps permissions and people in Redis: every move is one Lua script that happens whole or not at all and
+// answers "already" when asked twice. It is an index made from facts: losing it costs time, never a promise. It reads no
+// stream and decides nothing about people.
+//
+// All keys of one person share the slot {page:shard}:
+//
+//	{page:shard}:p:<permission id>  hash  u psid, k sealed token, o topic, q qty, b c below, a opted in, x lapses, s state,
+//	                                      f highest fence, i send, l end of lease, n parked until, m message id,
+//	                                      h person stopped, y unclear fences, d highest fence released
+//	{page:shard}:w:<topic>          zset  waiting permissions by opt-in time
+//	{page:shard}:c:<topic>          hash  permissions by state
+//	{page:shard}:t                  set   topics
+//	{page:shard}:o:<psid>           set   permissions of a person
+//	{page:shard}:u:<psid>           hash  x stopped (xs its sequence), i last interaction, l locale, t:<tag> sequence (negative: removed)
+//
+// States: w waiting, g granted, u unknown, s spent, e expired, r revoked, v void. Times are milliseconds since 1970.
+package ledger
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/onebell/onebell/pkg/fault"
+	"github.com/onebell/onebell/pkg/redislua"
+	"github.com/onebell/onebell/proto/ids"
+	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
+	"github.com/onebell/onebell/services/token/internal/seal"
+)
+
+var (
+	//go:embed lua/record.lua
+	recordText string
+	//go:embed lua/grant.lua
+	grantText string
+	//go:embed lua/settle.lua
+	settleText string
+	//go:embed lua/person.lua
+	personText string
+	//go:embed lua/touch.lua
+	touchText string
+
+	recordScript = redislua.NewScript("record", recordText)
+	grantScript  = redislua.NewScript("grant", grantText)
+	settleScript = redislua.NewScript("settle", settleText)
+	personScript = redislua.NewScript("person", personText)
+	touchScript  = redislua.NewScript("touch", touchText)
+)
+
+// Ledger is the index in Redis. Safe for use from many goroutines.
+type Ledger struct {
+	rdb  redis.UniversalClient
+	keys *seal.Keys
+}
+
+// New makes a ledger on a client. Tokens are sealed with keys before they reach Redis.
+func New(rdb redis.UniversalClient, keys *seal.Keys) *Ledger { return &Ledger{rdb, keys} }
+
+// slot is where all that belongs to a page's shard lives.
+type slot string
+
+// escapeTag keeps a page id from ending the hash tag early.
+var escapeTag = strings.NewReplacer("{", "%7B", "}", "%7D", "%", "%25")
+
+func slotOf(pageID, shard string) slot {
+	return slot("{" + escapeTag.Replace(pageID) + ":" + shard + "}")
+}
+
+func (s slot) permission(id string) string { return string(s) + ":p:" + id }
+func (s slot) waiting(topic string) string { return string(s) + ":w:" + topic }
+func (s slot) counts(topic string) string  { return string(s) + ":c:" + topic }
+func (s slot) topics() string              { return string(s) + ":t" }
+func (s slot) owned(psid string) string    { return string(s) + ":o:" + psid }
+func (s slot) person(psid string) string   { return string(s) + ":u:" + psid }
+
+// slotOfPermission is the slot that an id names; false when it is no permission id.
+func slotOfPermission(pageID, permissionID string) (slot, bool) {
+	shard, ok := ids.PermissionShard(permissionID)
+	return slotOf(pageID, shard), ok
+}
+
+// Optin is a permission to be recorded. Every field is valid.
+type Optin struct {
+	PageID, PSID, Token, Topic string
+	Wish                       *tokenv1.Wish
+	OptedInAt, ExpiresAt       time.Time
+}
+
+// ID is its permission id.
+func (o Optin) ID() string { return ids.Permission(o.PageID, o.PSID, o.Token) }
+
+// Record stores permissions; for each, in its place, whether it is new.
+func (l *Ledger) Record(ctx context.Context, optins []Optin) (recorded []bool, err error) {
+	calls := make([]redislua.Call, len(optins))
+	for i, o := range optins {
+		id, s := o.ID(), slotOf(o.PageID, ids.Shard(o.PSID))
+		sealed, err := l.keys.Seal([]byte(o.Token), o.PageID+"\n"+id)
+		if err != nil {
+			return nil, err
+		}
+		qty, below := "", o.Wish.GetBelow()
+		if o.Wish.GetQty() > 0 {
+			qty = strconv.FormatInt(o.Wish.GetQty(), 10)
+		}
+		calls[i] = redislua.Call{
+			Script: recordScript,
+			Keys:   []string{s.permission(id), s.waiting(o.Topic), s.counts(o.Topic), s.topics(), s.owned(o.PSID), s.person(o.PSID)},
+			Args:   []any{id, o.PSID, sealed, o.Topic, qty, below.GetAmount(), below.GetCurrency(), o.OptedInAt.UnixMilli(), o.ExpiresAt.UnixMilli()},
+		}
+	}
+	results, err := l.run(ctx, calls)
+	if err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	recorded = make([]bool, len(results))
+	for i, r := range results {
+		recorded[i] = r == int64(1)
+	}
+	return recorded, nil
+}
+
+// DefaultLease is how long a granted send may take when it does not say.
+const DefaultLease = time.Minute
+
+// Grant asks for permissions, in order, many in one round trip. An id that is none is answered UNKNOWN_PERMISSION.
+func (l *Ledger) Grant(ctx context.Context, items []*tokenv1.GrantItem) ([]*tokenv1.GrantResult, error) {
+	results := make([]*tokenv1.GrantResult, len(items))
+	var calls []redislua.Call
+	var at []int
+	for i, item := range items {
+		results[i] = denied(item, tokenv1.DenialReason_DENIAL_REASON_UNKNOWN_PERMISSION)
+		s, ok := slotOfPermission(item.GetPageId(), item.GetPermissionId())
+		if !ok {
+			continue
+		}
+		lease := DefaultLease
+		if item.GetLease() != nil {
+			lease = item.GetLease().AsDuration()
+		}
+		calls = append(calls, redislua.Call{
+			Script: grantScript,
+			Keys:   []string{s.permission(item.GetPermissionId()), s.waiting(item.GetTopic()), s.counts(item.GetTopic())},
+			Args:   []any{item.GetPermissionId(), item.GetSendId(), item.GetTopic(), lease.Milliseconds()},
+		})
+		at = append(at, i)
+	}
+	answers, err := l.run(ctx, calls)
+	if err != nil {
+		return nil, fmt.Errorf("grant: %w", err)
+	}
+	for j, answer := range answers {
+		if results[at[j]], err = l.granted(items[at[j]], answer); err != nil {
+			return nil, fmt.Errorf("grant: %w", err)
+		}
+	}
+	return results, nil
+}
+
+func denied(item *tokenv1.GrantItem, why tokenv1.DenialReason) *tokenv1.GrantResult {
+	return &tokenv1.GrantResult{
+		PermissionId: item.GetPermissionId(), SendId: item.GetSendId(),
+		Result: &tokenv1.GrantResult_Denied{Denied: &tokenv1.Denied{Reason: why}},
+	}
+}
+
+// granted reads the answer of grant.lua.
+func (l *Ledger) granted(item *tokenv1.GrantItem, answer any) (*tokenv1.GrantResult, error) {
+	a, ok := answer.([]any)
+	if !ok || len(a) < 2 {
+		return nil, fmt.Errorf("script answered %T", answer)
+	}
+	if a[0] == int64(0) {
+		return denied(item, tokenv1.DenialReason(a[1].(int64))), nil //nolint:gosec // small numbers of our own script
+	}
+	token, err := l.keys.Open([]byte(a[2].(string)), item.GetPageId()+"\n"+item.GetPermissionId())
+	if err != nil {
+		return nil, fmt.Errorf("permission %s: %w", item.GetPermissionId(), err)
+	}
+	return &tokenv1.GrantResult{
+		PermissionId: item.GetPermissionId(), SendId: item.GetSendId(),
+		Result: &tokenv1.GrantResult_Granted{Granted: &tokenv1.Granted{
+			Fence: uint64(a[1].(int64)), RecipientToken: string(token), Psid: a[3].(string), //nolint:gosec // fences begin at 1
+			ExpiresAt: timestamp(a[4].(int64)), Again: a[5] == "1", AfterUnknown: a[6] == "1",
+		}},
+	}, nil
+}
+
+// Settlement is what became of one send.
+type Settlement struct {
+	PageID, PermissionID, SendID string
+	Fence                        uint64
+	Effect                       Effect
+	MessageID                    string
+	NotBefore                    time.Time // zero: not parked
+}
+
+// Effect is what a settlement does to the permission.
+type Effect string
+
+// The effects, as settle.lua names them.
+const (
+	Spend   Effect = "spend"
+	Void    Effect = "void"
+	Expire  Effect = "expire"
+	Cloud   Effect = "cloud"
+	Try     Effect = "try" // about to be called: unclear until its outcome is known
+	Release Effect = "release"
+)
+
+// Answer is what became of a settlement.
+type Answer string
+
+// The answers, as settle.lua names them.
+const (
+	Settled Answer = "settled"
+	Already Answer = "already"
+	Stale   Answer = "stale"
+	Missing Answer = "missing"
+)
+
+// Check says what settling would do, and changes nothing.
+func (l *Ledger) Check(ctx context.Context, all []Settlement) ([]Answer, error) {
+	return l.settle(ctx, all, "check")
+}
+
+// Apply applies facts.
+func (l *Ledger) Apply(ctx context.Context, all []Settlement) ([]Answer, error) {
+	return l.settle(ctx, all, "")
+}
+
+func (l *Ledger) settle(ctx context.Context, all []Settlement, mode string) ([]Answer, error) {
+	answers := make([]Answer, len(all))
+	var at []int
+	for i, s := range all {
+		answers[i] = Missing
+		if _, ok := slotOfPermission(s.PageID, s.PermissionID); ok {
+			at = append(at, i)
+		}
+	}
+	topics, err := l.topicsOf(ctx, all, at)
+	if err != nil {
+		return nil, fmt.Errorf("settle: %w", err)
+	}
+	calls := make([]redislua.Call, len(at))
+	for j, i := range at {
+		s := all[i]
+		slot, _ := slotOfPermission(s.PageID, s.PermissionID)
+		parked := ""
+		if !s.NotBefore.IsZero() {
+			parked = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
+		}
+		calls[j] = redislua.Call{
+			Script: settleScript,
+			Keys:   []string{slot.permission(s.PermissionID), slot.waiting(topics[j]), slot.counts(topics[j])},
+			Args:   []any{s.PermissionID, string(s.Effect), s.SendID, s.Fence, s.MessageID, parked, mode},
+		}
+	}
+	results, err := l.run(ctx, calls)
+	if err != nil {
+		return nil, fmt.Errorf("settle: %w", err)
+	}
+	for j, r := range results {
+		word, _ := r.(string)
+		answers[at[j]] = Answer(word)
+	}
+	return answers, nil
+}
+
+// topicsOf looks up the topics of permissions: they never change.
+func (l *Ledger) topicsOf(ctx context.Context, all []Settlement, at []int) ([]string, error) {
+	pipe := l.rdb.Pipeline()
+	cmds := make([]*redis.StringCmd, len(at))
+	for j, i := range at {
+		slot, _ := slotOfPermission(all[i].PageID, all[i].PermissionID)
+		cmds[j] = pipe.HGet(ctx, slot.permission(all[i].PermissionID), "o")
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable(err)
+	}
+	topics := make([]string, len(at))
+	for j, c := range cmds {
+		topics[j] = c.Val()
+	}
+	return topics, nil
+}
+
+// run runs scripts in one round trip for each server. A Redis that is away is a fault of kind Unavailable.
+func (l *Ledger) run(ctx context.Context, calls []redislua.Call) ([]any, error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	out := make([]any, len(calls))
+	for i, cmd := range redislua.Pipeline(ctx, l.rdb, calls) {
+		value, err := cmd.Result()
+		if err != nil {
+			return nil, fmt.Errorf("script %s: %w", calls[i].Script.Name, unavailable(err))
+		}
+		out[i] = value
+	}
+	return out, nil
+}
+
+// unavailable says of an error of Redis that trying again will help.
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fault.Later(time.Second, "redis", err)
+}

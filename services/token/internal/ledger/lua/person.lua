@@ -1,0 +1,52 @@
+-- Applies a fact about a person: tags, or stopped and resumed.
+-- KEYS  1 person  2 permissions of the person, then for each permission given: permission, waiting list and counts of its topic
+--       (all in one slot)
+-- ARGV  1 sequence of the fact in its stream  2 'tag', 'stop' or 'resume'
+--       tag: 3 n, n tags to add, then the tags to remove; stop, resume: 3... the ids of the permissions given
+-- Gives the number of permissions changed; -1 when the person has got others since they were looked up: look again.
+-- Guarantee: of two facts about one thing the one with the higher sequence holds, in whatever order they come.
+local seq = tonumber(ARGV[1])
+if ARGV[2] == 'tag' then
+  local n = tonumber(ARGV[3])
+  for i = 4, #ARGV do
+    local field = 't:' .. ARGV[i]
+    local had = tonumber(redis.call('HGET', KEYS[1], field) or '0')
+    if math.abs(had) <= seq then
+      redis.call('HSET', KEYS[1], field, (i - 3 > n) and -seq or seq)
+    end
+  end
+  return 0
+end
+if redis.call('SCARD', KEYS[2]) ~= #ARGV - 2 then return -1 end
+if tonumber(redis.call('HGET', KEYS[1], 'xs') or '0') > seq then return 0 end
+local stop = ARGV[2] == 'stop'
+redis.call('HSET', KEYS[1], 'x', stop and '1' or '0', 'xs', seq)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local changed = 0
+for i = 3, #ARGV do
+  local at = (i - 3) * 3 + 3
+  local key, waiting, counts = KEYS[at], KEYS[at + 1], KEYS[at + 2]
+  local p = redis.call('HMGET', key, 's', 'a', 'x')
+  local to
+  if stop then
+    redis.call('HSET', key, 'h', '1')
+    if p[1] == 'w' then
+      to = 'r'
+      redis.call('ZREM', waiting, ARGV[i])
+    end
+  else
+    redis.call('HDEL', key, 'h')
+    if p[1] == 'r' then
+      to = now >= tonumber(p[3]) and 'e' or 'w'
+      if to == 'w' then redis.call('ZADD', waiting, p[2], ARGV[i]) end
+    end
+  end
+  if to then
+    redis.call('HSET', key, 's', to)
+    redis.call('HINCRBY', counts, p[1], -1)
+    redis.call('HINCRBY', counts, to, 1)
+    changed = changed + 1
+  end
+end
+return changed
