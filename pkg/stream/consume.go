@@ -55,30 +55,41 @@ func (c Consumer) Ensure(ctx context.Context, js jetstream.JetStream) (jetstream
 	})
 }
 
-// Run works messages until ctx ends, then finishes those it has begun; what it has not begun comes again.
+// Run works messages until ctx ends, then finishes those it has begun; what it has not begun comes again. A consumer that
+// somebody deleted meanwhile is made anew.
 func (c Consumer) Run(ctx context.Context, js jetstream.JetStream) error {
-	var cons jetstream.Consumer
-	err := Until(ctx, c.Log, "consumer "+c.Durable+" is not there yet", func(ctx context.Context) (err error) {
-		cons, err = c.Ensure(ctx, js)
-		return err
-	})
-	if err != nil {
-		return nil //nolint:nilerr // ctx ended before NATS was there
+	for {
+		var cons jetstream.Consumer
+		err := Until(ctx, c.Log, "consumer "+c.Durable+" is not there yet", func(ctx context.Context) (err error) {
+			cons, err = c.Ensure(ctx, js)
+			return err
+		})
+		if err != nil {
+			return nil //nolint:nilerr // ctx ended before NATS was there
+		}
+		if err := c.pull(ctx, js, cons); err != nil || ctx.Err() != nil {
+			return err
+		}
+		c.Log.Warn("consumer is gone", "consumer", c.Durable)
 	}
+}
+
+// pull works messages until ctx ends or the consumer is gone.
+func (c Consumer) pull(ctx context.Context, js jetstream.JetStream, cons jetstream.Consumer) error {
 	workers := orDefault(c.Workers, 1)
 	// The short heartbeat bounds a stalled pull (seen with nats.go 1.55: the client stops asking).
 	it, err := cons.Messages(jetstream.PullMaxMessages(2*workers), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second))
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", c.Durable, err)
 	}
-	context.AfterFunc(ctx, it.Stop)
+	defer context.AfterFunc(ctx, it.Stop)()
 	// What is begun is finished, whatever happens to ctx, within the acknowledgement time.
 	work := context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, workers)
 	for {
 		msg, err := it.Next()
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) || ctx.Err() != nil {
+		if errors.Is(err, jetstream.ErrMsgIteratorClosed) || errors.Is(err, jetstream.ErrConsumerDeleted) || ctx.Err() != nil {
 			break
 		}
 		if err != nil {
@@ -91,6 +102,7 @@ func (c Consumer) Run(ctx context.Context, js jetstream.JetStream) error {
 			c.one(work, js, msg)
 		})
 	}
+	it.Stop()
 	wg.Wait()
 	return nil
 }
