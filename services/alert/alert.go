@@ -33,7 +33,7 @@ import (
 
 // Config is what the service needs to know.
 type Config struct {
-	NATS      stream.Settings
+	stream.Settings
 	Door      door.Settings
 	Client    rpc.ClientSettings
 	Addr      config.Addr `env:"ONEBELL_ALERT_ADDR" envDefault:"127.0.0.1:7002" help:"gRPC listener of the alert service"`
@@ -81,7 +81,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	if err != nil {
 		return fmt.Errorf("ONEBELL_RULES_FILE: %w", err)
 	}
-	nc, js, err := stream.Connect(cfg.NATS.NATSURL, "alert", p.Log, p.Ready)
+	nc, js, err := stream.Connect(cfg.NATSURL, "alert", p.Log, p.Ready)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 		lifecycle.Part{Name: "rules file", Run: ruleFile.Watch},
 		lifecycle.Part{Name: "gRPC door", Run: guard.Watch},
 		lifecycle.Part{Name: "HTTP door", Run: httpGuard.Watch},
-		desks(js, cfg.NATS.Replicas, p, func(store products.Store) (inventory, wave stream.Consumer) {
+		desks(js, cfg.Replicas, p, func(store products.Store) (inventory, wave stream.Consumer) {
 			return intake.Desk{JS: js, Products: store, Pages: pageFile, Rules: ruleFile, Log: p.Log}.Consumer(),
 				waves.Desk{JS: js, Products: store, Token: token, Pages: pageFile, Rules: ruleFile, Log: p.Log}.Consumer()
 		}),
