@@ -125,6 +125,23 @@ func (l *Ledger) Record(ctx context.Context, optins []Optin) (recorded []bool, e
 	return recorded, nil
 }
 
+// Known tells, by permission id, which of these are recorded.
+func (l *Ledger) Known(ctx context.Context, optins []Optin) (map[string]bool, error) {
+	pipe := l.rdb.Pipeline()
+	known := make(map[string]*redis.BoolCmd, len(optins))
+	for _, o := range optins {
+		known[o.ID()] = pipe.HExists(ctx, slotOf(o.PageID, ids.Shard(o.PSID)).permission(o.ID()), "u")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("look up permissions: %w", unavailable(err))
+	}
+	out := make(map[string]bool, len(known))
+	for id, cmd := range known {
+		out[id] = cmd.Val()
+	}
+	return out, nil
+}
+
 // DefaultLease is how long a granted send may take when it does not say.
 const DefaultLease = time.Minute
 

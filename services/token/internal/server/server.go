@@ -86,20 +86,25 @@ func (s *Server) Record(ctx context.Context, req *tokenv1.RecordRequest) (*token
 	if len(optins) == 0 {
 		return resp, nil
 	}
-	if err := stream.PublishAll(ctx, s.JS, msgs...); err != nil {
-		return nil, fault.Later(time.Second, "jetstream", fmt.Errorf("the opt-ins are not all stored, call again: %w", err))
-	}
-	recorded, err := s.Ledger.Record(ctx, optins)
+	// Looked up before: afterwards the consumer of OPTINS may have been faster with these very facts.
+	known, err := s.Ledger.Known(ctx, optins)
 	if err != nil {
 		return nil, err
 	}
+	if err := stream.PublishAll(ctx, s.JS, msgs...); err != nil {
+		return nil, fault.Later(time.Second, "jetstream", fmt.Errorf("the opt-ins are not all stored, call again: %w", err))
+	}
+	if _, err := s.Ledger.Record(ctx, optins); err != nil {
+		return nil, err
+	}
 	for j, i := range at {
-		r := &tokenv1.RecordResult{PermissionId: optins[j].ID(), Result: &tokenv1.RecordResult_Already{Already: &tokenv1.Already{}}}
-		if recorded[j] {
-			r.Result = &tokenv1.RecordResult_Recorded{Recorded: &tokenv1.Recorded{}}
+		id := optins[j].ID()
+		resp.Results[i] = &tokenv1.RecordResult{PermissionId: id, Result: &tokenv1.RecordResult_Recorded{Recorded: &tokenv1.Recorded{}}}
+		if known[id] {
+			resp.Results[i].Result = &tokenv1.RecordResult_Already{Already: &tokenv1.Already{}}
 		}
-		count(ctx, "Record", map[bool]string{true: "recorded", false: "already"}[recorded[j]])
-		resp.Results[i] = r
+		count(ctx, "Record", map[bool]string{false: "recorded", true: "already"}[known[id]])
+		known[id] = true // the same item once more in this call
 	}
 	return resp, s.Index.Confirm(ctx)
 }
