@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -172,11 +173,14 @@ func StartStandIn(addr string) (*Redis, error) {
 	return &Redis{url: "redis://" + m.Addr(), stop: m.Close, Gone: make(chan struct{})}, nil
 }
 
-// logLines gives redis-server's lines to slog: warnings (marked #) as such, the rest at debug.
+// logLines gives redis-server's lines to slog: what tells of a failure as a warning, the rest at debug. (Its own mark for
+// warnings, #, stands before every greeting, too.)
 func logLines(r io.Reader, log *slog.Logger) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		if strings.Contains(lines.Text(), " # ") {
+		text := strings.ToLower(lines.Text())
+		failed := slices.ContainsFunc([]string{"error", "fail", "fatal", "can't", "bad file format"}, func(word string) bool { return strings.Contains(text, word) })
+		if failed && !strings.Contains(text, "memory overcommit") {
 			log.Warn(lines.Text())
 		} else {
 			log.Debug(lines.Text())
