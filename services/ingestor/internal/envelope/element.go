@@ -87,10 +87,10 @@ func element(name, entryID string, when time.Time, raw []byte) Element {
 }
 
 func kindOf(name string, content map[string]json.RawMessage, echo bool) string {
-	switch {
-	case name == Standby:
+	switch name {
+	case Standby:
 		return KindStandby
-	case name == Changes:
+	case Changes:
 		return KindChange
 	}
 	for _, k := range kinds {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/onebell/onebell/pkg/fault"
@@ -77,7 +78,7 @@ func check(body []byte) error {
 	var any json.RawMessage
 	err := json.Unmarshal(body, &any)
 	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) && syntax.Error() == "exceeded max depth" {
+	if errors.As(err, &syntax) && strings.HasSuffix(syntax.Error(), "exceeded max depth") { // it has no type of its own
 		return unreadable(ReasonTooDeep, "nested too deep at byte %d", syntax.Offset)
 	}
 	if syntax != nil {

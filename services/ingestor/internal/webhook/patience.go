@@ -73,7 +73,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if n > 0 && c.until.IsZero() {
 		c.until = time.Now().Add(c.limit)
-		c.apply()
+		_ = c.apply() // an error means that the connection is gone, which the next read tells
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.handled && !c.until.IsZero() && !time.Now().Before(c.until) {
 		c.until = time.Time{}
@@ -111,7 +111,7 @@ func (c *conn) whole() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.until = time.Time{}
-	_ = c.apply() // an error means that the connection is gone, which the next read tells
+	_ = c.apply()
 }
 
 // rest says that a request is answered: the next byte begins another.

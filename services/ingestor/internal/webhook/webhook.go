@@ -108,9 +108,9 @@ type answer struct {
 	status   int
 	result   string // for metrics and the log: stored, nothing, unreadable, bad_signature, too_large, too_slow, cut_off, busy, not_stored
 	bytes    int
-	elements int // stored
-	optins   int // of these, one-time opt-ins
-	dead     int // dead letters
+	elements int  // stored
+	optins   int  // of these, one-time opt-ins
+	dead     int  // dead letters
 	unread   bool // the body was not read to its end
 	err      error
 }
