@@ -32,7 +32,11 @@ func Connect(url, name string, log *slog.Logger, ready *admin.Readiness) (*nats.
 		nats.PingInterval(5*time.Second), nats.MaxPingsOutstanding(2), nats.DrainTimeout(5*time.Second),
 		// No buffer while away: whoever publishes must know at once that it is not stored.
 		nats.ReconnectBufSize(-1),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("NATS is away", "err", err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() { // by ourselves, at the end
+				log.Warn("NATS is away", "err", err)
+			}
+		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }),
 	)
@@ -104,7 +108,7 @@ func Until(ctx context.Context, log *slog.Logger, complaint string, try func(con
 		if err == nil {
 			return nil
 		}
-		if time.Since(said) > 5*time.Second {
+		if ctx.Err() == nil && time.Since(said) > 5*time.Second {
 			log.Warn(complaint, "err", err)
 			said = time.Now()
 		}
