@@ -3,6 +3,7 @@
 package simulator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -119,9 +120,10 @@ func (c *Config) fill() {
 	if c.Switches == (platform.Switches{}) {
 		c.Switches = platform.DefaultSwitches()
 	}
-	if c.Limits == (platform.Limits{}) {
-		c.Limits = platform.DefaultLimits()
-	}
+	d := platform.DefaultLimits()
+	c.Limits.TextPerSecond = cmp.Or(c.Limits.TextPerSecond, d.TextPerSecond)
+	c.Limits.MediaPerSecond = cmp.Or(c.Limits.MediaPerSecond, d.MediaPerSecond)
+	c.Limits.ThrottleError = cmp.Or(c.Limits.ThrottleError, d.ThrottleError)
 }
 
 // handler puts the three doors together. The Graph API asks for a page's access token, as the platform does; the others
@@ -129,10 +131,16 @@ func (c *Config) fill() {
 func handler(m *messenger.Messenger, desk *shop.Desk, page *phone.Page, guard *door.Door) http.Handler {
 	operators := func(h http.Handler) http.Handler { return guard.HTTP(h, door.Operator) }
 	mux := http.NewServeMux()
-	graph.Register(mux, m)
 	mux.Handle("/sim/", operators((&steer.API{Messenger: m, Desk: desk}).Handler()))
-	page.Register(mux, operators)
-	return http.NewCrossOriginProtection().Handler(mux)
+	mux.Handle("/", operators(page.Handler()))
+	graphAPI := graph.Handler(m)
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if graph.Owns(r.URL.Path) { // not a pattern: "any version, any page" would collide with the fixed addresses
+			graphAPI.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
 }
 
 func keep(m *messenger.Messenger, s shop.State) error {

@@ -33,15 +33,23 @@ const maxHang = time.Minute
 // API serves the Graph API.
 type API struct{ messenger *messenger.Messenger }
 
-// Register adds the routes. They ask for the page's access token, as the platform does, and for no other identity.
-func Register(mux *http.ServeMux, m *messenger.Messenger) {
+// Handler serves the routes. They ask for the page's access token, as the platform does, and for no other identity.
+func Handler(m *messenger.Messenger) http.Handler {
 	a := &API{m}
+	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{version}/{page}/messages", a.send)
 	mux.HandleFunc("GET /{version}/{page}/subscribed_apps", a.subscriptions)
 	mux.HandleFunc("POST /{version}/{page}/subscribed_apps", a.subscribe)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.refuse(w, r, messenger.CallIn, "", platform.UnknownPath())
+	})
+	return mux
 }
 
-var version = regexp.MustCompile(`^v\d+\.\d+$`)
+var version = regexp.MustCompile(`^/v\d+\.\d+/`)
+
+// Owns says whether an address is the Graph API's: /v25.0/...
+func Owns(path string) bool { return version.MatchString(path) }
 
 // call is a request that came in: who calls, for which page, with which parameters.
 type call struct {
@@ -53,9 +61,6 @@ type call struct {
 
 // read finds out who calls. The parameters come from the query and from a form body; the JSON body is left as it is.
 func (a *API) read(r *http.Request) (call, *platform.Error) {
-	if !version.MatchString(r.PathValue("version")) {
-		return call{}, platform.BadVersion()
-	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil || len(body) > maxBody {
 		return call{}, platform.BadRequest("The request body cannot be read, or is larger than %d bytes", maxBody)

@@ -15,11 +15,11 @@ type Faults struct {
 	LatencyMS    int                 `json:"latency_ms"`        // added to every answer
 	Error        *platform.ErrorCode `json:"error,omitempty"`   // code or code/subcode, instead of doing what is asked
 	ErrorRate    float64             `json:"error_rate"`
-	TimeoutRate  float64             `json:"timeout_rate"`  // the send is done and never answered
-	CutRate      float64             `json:"cut_rate"`      // the connection is cut before anything is done
-	ResetRate    float64             `json:"reset_rate"`    // the send is done and the connection is cut
-	RubbishRate  float64             `json:"rubbish_rate"`  // the send is done and answered 200 with something unreadable
-	Webhooks     WebhookFaults       `json:"webhooks"`      //
+	TimeoutRate  float64             `json:"timeout_rate"`   // the send is done and never answered
+	CutRate      float64             `json:"cut_rate"`       // the connection is cut before anything is done
+	ResetRate    float64             `json:"reset_rate"`     // the send is done and the connection is cut
+	RubbishRate  float64             `json:"rubbish_rate"`   // the send is done and answered 200 with something unreadable
+	Webhooks     WebhookFaults       `json:"webhooks"`       //
 	RegainMinute int                 `json:"regain_minutes"` // with a throttle error: estimated_time_to_regain_access
 }
 

@@ -53,21 +53,23 @@ func New(m *messenger.Messenger, d *shop.Desk, log *slog.Logger) *Page {
 // Close ends the live connections, which would otherwise hold up a stop.
 func (p *Page) Close() { p.close() }
 
-// Register adds the routes.
-func (p *Page) Register(mux *http.ServeMux, guard func(http.Handler) http.Handler) {
+// Handler serves the routes.
+func (p *Page) Handler() http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil { // compiled in
 		panic(err)
 	}
-	show := func(name string) http.Handler {
-		return guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.show(w, r, name) }))
+	mux := http.NewServeMux()
+	show := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { p.show(w, r, name) }
 	}
-	mux.Handle("GET /{$}", show("page"))
+	mux.HandleFunc("GET /{$}", show("page"))
 	for _, name := range []string{"thread", "people", "desk", "log"} {
-		mux.Handle("GET /phone/"+name, show(name))
+		mux.HandleFunc("GET /phone/"+name, show(name))
 	}
-	mux.Handle("GET /phone/live", guard(http.HandlerFunc(p.live)))
-	mux.Handle("GET /static/", guard(http.StripPrefix("/static/", http.FileServerFS(files))))
+	mux.HandleFunc("GET /phone/live", p.live)
+	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
+	return mux
 }
 
 func (p *Page) show(w http.ResponseWriter, r *http.Request, name string) {

@@ -2,6 +2,7 @@ package phone
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,7 @@ type line struct {
 	Seq                        int64
 	Clock, Arrow, Kind, Detail string
 	Who, Status, Mood, Hint    string
+	Quiet                      bool // of those that come with every message
 }
 
 // look gathers the page for a person; without one, the first of the page.
@@ -168,6 +170,7 @@ func logLine(l messenger.Line, names map[string]string, zone *time.Location) lin
 	switch l.What {
 	case messenger.WebhookOut:
 		v.Arrow = "out"
+		v.Quiet = slices.Contains([]string{"message_echoes", "message_deliveries", "message_reads"}, l.Detail)
 		if l.Attempt > 1 {
 			v.Detail += fmt.Sprintf(", try %d", l.Attempt)
 		}
@@ -176,7 +179,7 @@ func logLine(l messenger.Line, names map[string]string, zone *time.Location) lin
 	case messenger.SendIn:
 		switch {
 		case l.By == "shop":
-			v.Detail = "by the shop's bot"
+			v.Detail, v.Quiet = "by the shop's bot", true
 		case l.Detail == "token":
 			v.Detail = "by one-time token"
 		case l.Detail == "id":

@@ -125,8 +125,8 @@ func BadProof() *Error {
 	return e
 }
 
-// BadVersion is the refusal of an address that is none of the Graph API's.
-func BadVersion() *Error {
+// UnknownPath is the refusal of an address that this stand-in does not serve.
+func UnknownPath() *Error {
 	return &Error{Status: http.StatusBadRequest, Type: "OAuthException", Code: 2500, Message: "Unknown path components"}
 }
 

@@ -64,16 +64,16 @@ func (p Product) Cards(s State, now time.Time) []Card {
 		if s.Begun(now) {
 			return nil
 		}
-		return []Card{{"sale:" + p.SKU, p.Title + ": tell me when the sale starts"}}
+		return []Card{{"sale:" + p.SKU, p.Title + ": when the sale starts"}}
 	}
 	var cards []Card
 	if s.Available == 0 {
-		cards = append(cards, Card{"stock:" + p.SKU, p.Title + ": tell me when it is back"})
+		cards = append(cards, Card{"stock:" + p.SKU, p.Title + ": when it is back"})
 	}
 	if p.LowPrice != "" && s.Price == p.Price {
 		cards = append(cards, Card{
 			fmt.Sprintf("price:%s?below=%s%%20%s", p.SKU, p.LowPrice, Currency),
-			fmt.Sprintf("%s: tell me at %s %s or less", p.Title, p.LowPrice, Currency),
+			fmt.Sprintf("%s: at %s %s or less", p.Title, p.LowPrice, Currency),
 		})
 	}
 	return cards

@@ -50,7 +50,9 @@ func (a *API) addPerson(r *http.Request) (any, error) {
 	}
 	p, isNew, err := a.Messenger.AddPerson(page.ID, in.PSID, in.Name, in.Locale)
 	if err == nil && isNew && in.Start {
-		err = a.Messenger.Postback(page, p.PSID, "Get started", shop.Start)
+		if err = a.Messenger.Postback(page, p.PSID, "Get started", shop.Start); err == nil {
+			p, err = a.Messenger.Person(page.ID, p.PSID)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -107,10 +107,10 @@
       return;
     }
     what.disabled = true;
-    tried(acts[what.dataset.do](what.dataset)).finally(() => {
-      if (what.dataset.do !== "tap") what.disabled = false;
-      else refresh("thread");
-    });
+    acts[what.dataset.do](what.dataset).then(
+      () => { if (what.dataset.do === "tap") refresh("thread"); else what.disabled = false; },
+      (e) => { toast(e.message, true); what.disabled = false; },
+    );
   });
 
   $("composer").addEventListener("submit", (event) => {
