@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 			return fmt.Errorf("console listener: %w", err)
 		}
 	}
-	defer ln.Close()
+	defer ln.Close() //nolint:errcheck // the server has closed it
 	guard, err := door.Open(ln.Addr(), cfg.Door, p.Log, p.Ready)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	}
 	defer services.Close()
 
-	outcomes := tail.New(lastOutcomes, p.Log)
+	outcomes := tail.New(js, lastOutcomes, p.Log)
 	site := web.New(web.Parts{Log: p.Log, Door: guard, Pages: file.Get, Outcomes: outcomes, JetStream: js, Services: services, Version: p.Version})
 	srv := &http.Server{
 		Handler: site, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	return lifecycle.Run(ctx, stopLimit,
 		lifecycle.Part{Name: "pages file", Run: file.Watch},
 		lifecycle.Part{Name: "api tokens", Run: guard.Watch},
-		lifecycle.Part{Name: "outcomes", Run: func(ctx context.Context) error { return outcomes.Follow(ctx, js) }},
+		lifecycle.Part{Name: "outcomes", Run: outcomes.Follow},
 		lifecycle.HTTPServer("console", ln, srv),
 	)
 }

@@ -23,8 +23,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/onebell/onebell/pkg/admin"
 	"github.com/onebell/onebell/pkg/config"
 	"github.com/onebell/onebell/pkg/door"
+	"github.com/onebell/onebell/pkg/embed"
 	"github.com/onebell/onebell/pkg/stream"
 	"github.com/onebell/onebell/pkg/testkit"
 	alertv1 "github.com/onebell/onebell/proto/onebell/alert/v1"
@@ -77,6 +79,7 @@ type world struct {
 	js     jetstream.JetStream
 	ledger *ledger
 	teller *teller
+	stop   func()
 }
 
 type beyond struct{ net.Listener }
@@ -108,7 +111,7 @@ func start(t *testing.T, change func(*console.Config)) *world {
 	if change != nil {
 		change(&cfg)
 	}
-	testkit.Run(t, "console", func(ctx context.Context) error { return console.Run(ctx, cfg, testkit.Process(t)) })
+	w.stop = testkit.Run(t, "console", func(ctx context.Context) error { return console.Run(ctx, cfg, testkit.Process(t)) })
 	return w
 }
 
@@ -269,6 +272,11 @@ func TestAnOutcomeAppearsOnAnOpenPage(t *testing.T) {
 			t.Error("a topic made an event of its own")
 		}
 	}
+	begin := time.Now()
+	w.stop()
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("the stop waited %s for an open page", took)
+	}
 }
 
 func TestAStoryIsToldInOrder(t *testing.T) {
@@ -304,12 +312,12 @@ func TestAServiceThatIsAwayIsSaidInItsPlaceAndTheRestWorks(t *testing.T) {
 	if took := time.Since(begin); code != http.StatusOK || took > 5*time.Second {
 		t.Errorf("%d after %s", code, took)
 	}
-	wants(t, body, "the token service at", "does not answer", "OUTCOMES")
+	wants(t, body, "The token service at", "does not answer", "OUTCOMES")
 	code, body, _ = get(t, http.DefaultClient, w.url+"/explain?page="+page+"&psid=7")
 	if code != http.StatusServiceUnavailable {
 		t.Errorf("explain: %d", code)
 	}
-	wants(t, body, "the alert service at", "does not answer")
+	wants(t, body, "The alert service at", "does not answer")
 }
 
 func TestNATSAwayIsSaidAndTheRestWorks(t *testing.T) {
@@ -322,6 +330,49 @@ func TestNATSAwayIsSaidAndTheRestWorks(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	wants(t, body, "stock:A", "NATS does not answer")
+}
+
+func TestTheOutcomesGoOnWhenNATSIsBack(t *testing.T) {
+	t.Parallel()
+	options := embed.NATSOptions{Addr: "127.0.0.1:0", Dir: t.TempDir(), Log: testkit.Log(t)}
+	first, err := embed.StartNATS(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.Addr = strings.TrimPrefix(first.URL(), "nats://")
+	w := start(t, func(c *console.Config) { c.NATS.NATSURL = first.URL() })
+	nc, js, err := stream.Connect(first.URL(), "test", testkit.Log(t), &admin.Readiness{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	shows := func(what string) {
+		t.Helper()
+		testkit.Eventually(t, what+" is shown", func() bool {
+			_, body, _ := get(t, http.DefaultClient, w.url)
+			return strings.Contains(body, what)
+		})
+	}
+	shows("has no stream OUTCOMES yet")
+	if err := stream.Ensure(t.Context(), js, topology.Configs(1), testkit.Log(t)); err != nil {
+		t.Fatal(err)
+	}
+	w.js = js
+	w.publish(t, &outcomev1.Outcome{PageId: page, Topic: "stock:BEFORE", Verdict: "sent"})
+	shows("stock:BEFORE")
+	first.Stop()
+	shows("NATS does not answer, or")
+	again, err := embed.StartNATS(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Stop)
+	testkit.Eventually(t, "the publisher is back", nc.IsConnected)
+	w.publish(t, &outcomev1.Outcome{PageId: page, Topic: "stock:AFTER", Verdict: "sent"})
+	shows("stock:AFTER")
+	if _, body, _ := get(t, http.DefaultClient, w.url); strings.Count(body, "stock:BEFORE") != 1 || strings.Contains(body, "NATS does not answer") {
+		t.Error(body)
+	}
 }
 
 func TestBeyondLoopbackTheDoorAsksAndABrowserSignsIn(t *testing.T) {

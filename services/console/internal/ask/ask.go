@@ -73,18 +73,20 @@ func (s *Services) Story(ctx context.Context, req *alertv1.ExplainRequest) ([]*a
 	return got.GetSteps(), nil
 }
 
-// plain is an error of a call in words for the page: what is wrong and where to look.
+// plain is an error of a call in words for the page, a sentence: what is wrong and where to look.
+//
+//nolint:staticcheck // people read it as it is, hence the capital
 func plain(service, target string, err error) error {
 	st := status.Convert(err)
 	switch st.Code() {
 	case codes.Unavailable:
-		return fmt.Errorf("the %s at %s does not answer, or is not ready yet: see its /readyz", service, target)
+		return fmt.Errorf("The %s at %s does not answer, or is not ready yet: see its /readyz", service, target)
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("the %s at %s did not answer in time", service, target)
+		return fmt.Errorf("The %s at %s did not answer in time", service, target)
 	case codes.Unauthenticated, codes.PermissionDenied:
-		return fmt.Errorf("the %s at %s does not let the console in: see ONEBELL_API_TOKEN_FILE", service, target)
+		return fmt.Errorf("The %s at %s does not let the console in: see ONEBELL_API_TOKEN_FILE", service, target)
 	case codes.Unimplemented:
-		return fmt.Errorf("the %s at %s is of a version that cannot say this", service, target)
+		return fmt.Errorf("The %s at %s is of a version that cannot say this", service, target)
 	}
-	return fmt.Errorf("the %s at %s: %s", service, target, st.Message())
+	return fmt.Errorf("The %s at %s: %s", service, target, st.Message())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 // Tail is the end of OUTCOMES. Safe for use from many goroutines.
 type Tail struct {
+	js   jetstream.JetStream
 	size int
 	log  *slog.Logger
 
@@ -32,8 +34,8 @@ type Tail struct {
 var ErrNotYet = errors.New("not read yet")
 
 // New makes an empty tail of at most `size` outcomes.
-func New(size int, log *slog.Logger) *Tail {
-	return &Tail{size: size, log: log, problem: ErrNotYet}
+func New(js jetstream.JetStream, size int, log *slog.Logger) *Tail {
+	return &Tail{js: js, size: size, log: log, problem: ErrNotYet}
 }
 
 // Last is the outcomes, newest first. With an error they are those known before the stream went away.
@@ -42,15 +44,19 @@ func (t *Tail) Last() ([]*outcomev1.Outcome, error) {
 	defer t.mu.Unlock()
 	last := slices.Clone(t.last)
 	slices.Reverse(last)
+	// While the connection is lost the iterator is silent: it goes on by itself afterwards.
+	if nc := t.js.Conn(); t.problem == nil && !nc.IsConnected() {
+		return last, fmt.Errorf("outcomes: NATS is %s", strings.ToLower(nc.Status().String()))
+	}
 	return last, t.problem
 }
 
 // Follow reads the stream until ctx ends, and begins again with its end whenever it was lost.
-func (t *Tail) Follow(ctx context.Context, js jetstream.JetStream) error {
+func (t *Tail) Follow(ctx context.Context) error {
 	for {
 		var it jetstream.MessagesContext
 		err := stream.Until(ctx, t.log, "outcomes cannot be read yet", func(ctx context.Context) (err error) {
-			it, err = t.open(ctx, js)
+			it, err = t.open(ctx)
 			if err != nil {
 				t.lost(err)
 			}
@@ -66,8 +72,8 @@ func (t *Tail) Follow(ctx context.Context, js jetstream.JetStream) error {
 }
 
 // open begins with the newest outcomes that the stream has.
-func (t *Tail) open(ctx context.Context, js jetstream.JetStream) (jetstream.MessagesContext, error) {
-	s, err := js.Stream(ctx, topology.Outcomes)
+func (t *Tail) open(ctx context.Context) (jetstream.MessagesContext, error) {
+	s, err := t.js.Stream(ctx, topology.Outcomes)
 	if err != nil {
 		return nil, err
 	}
