@@ -6,10 +6,18 @@ require (
 	github.com/nats-io/nats.go v1.55.0
 	github.com/onebell/onebell/pkg v0.0.0
 	github.com/onebell/onebell/proto v0.0.0
+	github.com/onebell/onebell/services/alert v0.0.0
+	github.com/onebell/onebell/services/console v0.0.0
+	github.com/onebell/onebell/services/ingestor v0.0.0
+	github.com/onebell/onebell/services/sender v0.0.0
+	github.com/onebell/onebell/services/simulator v0.0.0
+	github.com/onebell/onebell/services/token v0.0.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260928230214-8a89bd6388cc
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
+
+require github.com/shopspring/decimal v1.6.0 // indirect
 
 require (
 	cel.dev/cel-go v0.32.0 // indirect
@@ -39,7 +47,7 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/redis/go-redis/v9 v9.23.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.72.0 // indirect
@@ -68,4 +76,10 @@ require (
 replace (
 	github.com/onebell/onebell/pkg => ../../pkg
 	github.com/onebell/onebell/proto => ../../proto
+	github.com/onebell/onebell/services/alert => ../alert
+	github.com/onebell/onebell/services/console => ../console
+	github.com/onebell/onebell/services/ingestor => ../ingestor
+	github.com/onebell/onebell/services/sender => ../sender
+	github.com/onebell/onebell/services/simulator => ../simulator
+	github.com/onebell/onebell/services/token => ../token
 )

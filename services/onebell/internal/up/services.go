@@ -7,6 +7,12 @@ import (
 
 	"github.com/onebell/onebell/pkg/config"
 	"github.com/onebell/onebell/pkg/lifecycle"
+	"github.com/onebell/onebell/services/alert"
+	"github.com/onebell/onebell/services/console"
+	"github.com/onebell/onebell/services/ingestor"
+	"github.com/onebell/onebell/services/sender"
+	"github.com/onebell/onebell/services/simulator"
+	"github.com/onebell/onebell/services/token"
 )
 
 // service is one of the programs that `onebell up` runs in its process.
@@ -31,7 +37,24 @@ type door struct {
 }
 
 // services in the order in which they start; they stop in reverse.
-var services = []service{}
+var services = []service{
+	of("token", token.Run, func(c *token.Config) []door {
+		return []door{{"ONEBELL_TOKEN_ADDR", c.Addr, &c.Listener}}
+	}),
+	of("alert", alert.Run, func(c *alert.Config) []door {
+		return []door{{"ONEBELL_ALERT_ADDR", c.Addr, &c.Listener}, {"ONEBELL_ALERT_HTTP_ADDR", c.HTTPAddr, &c.HTTPListener}}
+	}),
+	of("sender", sender.Run, func(*sender.Config) []door { return nil }),
+	of("ingestor", ingestor.Run, func(c *ingestor.Config) []door {
+		return []door{{"ONEBELL_INGESTOR_ADDR", c.Addr, &c.Listener}}
+	}),
+	of("console", console.Run, func(c *console.Config) []door {
+		return []door{{"ONEBELL_CONSOLE_ADDR", c.Addr, &c.Listener}}
+	}),
+	of("simulator", simulator.Run, func(c *simulator.Config) []door {
+		return []door{{"ONEBELL_SIMULATOR_ADDR", c.Addr, &c.Listener}}
+	}),
+}
 
 // of makes a service from its package.
 func of[C any](name string, run func(context.Context, C, *lifecycle.Process) error, doors func(*C) []door) service {

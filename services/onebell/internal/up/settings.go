@@ -92,6 +92,7 @@ func fill(environ map[string]string, dataDir string, demo bool) error {
 		}
 		environ["ONEBELL_SEAL_KEY"] = key
 	}
+	setDefault(environ, "ONEBELL_SIMULATOR_STATE", filepath.Join(dataDir, "simulator.jsonl"))
 	if !demo {
 		return nil
 	}
@@ -104,7 +105,6 @@ func fill(environ map[string]string, dataDir string, demo bool) error {
 			environ[variable] = path
 		}
 	}
-	setDefault(environ, "ONEBELL_SIMULATOR_STATE", filepath.Join(dataDir, "simulator.jsonl"))
 	return nil
 }
 
@@ -170,6 +170,8 @@ func connect(environ map[string]string, b bound) map[string]string {
 	out["ONEBELL_TOKEN_ADDR"], out["ONEBELL_ALERT_ADDR"], out["ONEBELL_ALERT_HTTP_ADDR"] = b.token, b.alert, b.alertHTTP
 	out["ONEBELL_INGESTOR_ADDR"], out["ONEBELL_CONSOLE_ADDR"], out["ONEBELL_SIMULATOR_ADDR"] = b.ingestor, b.console, b.simulator
 	setDefault(out, "ONEBELL_GRAPH_URL", "http://"+b.simulator)
+	setDefault(out, "ONEBELL_WEBHOOK_URL", "http://"+b.ingestor+"/webhook")
+	setDefault(out, "ONEBELL_EVENTS_URL", "http://"+b.alertHTTP)
 	return out
 }
 
