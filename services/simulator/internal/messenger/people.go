@@ -34,7 +34,8 @@ func (m *Messenger) AddPerson(page, psid, name, locale string) (platform.Person,
 		return *p, false, nil
 	}
 	if name == "" {
-		name = names[len(m.world.People(page))%len(names)]
+		_, total := m.world.People(page, 0)
+		name = names[total%len(names)]
 	}
 	return m.addPerson(page, psid, name, locale)
 }
@@ -49,11 +50,11 @@ func (m *Messenger) addPerson(page, psid, name, locale string) (platform.Person,
 	return *p, isNew, nil
 }
 
-// People lists a page's people.
-func (m *Messenger) People(page string) []platform.Person {
+// People lists up to limit of a page's people, oldest first, and says how many there are.
+func (m *Messenger) People(page string, limit int) ([]platform.Person, int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.world.People(page)
+	return m.world.People(page, limit)
 }
 
 // Person finds one.

@@ -73,14 +73,17 @@ func (p *Page) look(psid string) view {
 	if v.Shop == "" {
 		v.Shop = page.Shop
 	}
-	people := p.messenger.People(page.ID)
-	v.People = people[:min(len(people), shownPeople)]
-	v.More = len(people) - len(v.People)
-	names := map[string]string{}
-	for _, person := range people {
-		names[person.PSID] = person.Name
-		if person.PSID == psid || psid == "" && !v.Known {
-			v.Person, v.Known = person, true
+	var total int
+	v.People, total = p.messenger.People(page.ID, shownPeople)
+	v.More = total - len(v.People)
+	if psid == "" && len(v.People) > 0 {
+		psid = v.People[0].PSID
+	}
+	if person, err := p.messenger.Person(page.ID, psid); err == nil {
+		v.Person, v.Known = person, true
+		if !slices.ContainsFunc(v.People, func(o platform.Person) bool { return o.PSID == psid }) {
+			v.People = append(v.People, person)
+			v.More--
 		}
 	}
 	if v.Known {
@@ -92,7 +95,8 @@ func (p *Page) look(psid string) view {
 	}
 	v.Products = products(p.desk.States(), now, zone)
 	for _, l := range p.messenger.Newest(shownLines) {
-		v.Log = append(v.Log, logLine(l, names, zone))
+		who, _ := p.messenger.Person(page.ID, l.PSID) // nobody: no name
+		v.Log = append(v.Log, logLine(l, who.Name, zone))
 	}
 	return v
 }
@@ -165,8 +169,8 @@ func products(states map[string]shop.State, now time.Time, zone *time.Location) 
 	return list
 }
 
-func logLine(l messenger.Line, names map[string]string, zone *time.Location) line {
-	v := line{Seq: l.Seq, Clock: l.At.In(zone).Format("15:04:05"), Arrow: "in", Kind: l.What, Detail: l.Detail, Who: names[l.PSID], Hint: l.Problem}
+func logLine(l messenger.Line, who string, zone *time.Location) line {
+	v := line{Seq: l.Seq, Clock: l.At.In(zone).Format("15:04:05"), Arrow: "in", Kind: l.What, Detail: l.Detail, Who: who, Hint: l.Problem}
 	switch l.What {
 	case messenger.WebhookOut:
 		v.Arrow = "out"

@@ -4,10 +4,8 @@
 package platform
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"slices"
 	"time"
 )
 
@@ -28,6 +26,7 @@ const kept = 200
 type World struct {
 	Switches Switches
 	people   map[key]*Person
+	order    map[string][]*Person // of each page, oldest first
 	tokens   map[string]*Token
 	rates    map[string]*meter
 	ids      func(prefix string) string
@@ -37,7 +36,7 @@ type key struct{ page, psid string }
 
 // NewWorld is an empty world.
 func NewWorld(s Switches) *World {
-	return &World{Switches: s, people: map[key]*Person{}, tokens: map[string]*Token{}, rates: map[string]*meter{}, ids: randomID}
+	return &World{Switches: s, people: map[key]*Person{}, order: map[string][]*Person{}, tokens: map[string]*Token{}, rates: map[string]*meter{}, ids: randomID}
 }
 
 func randomID(prefix string) string {
@@ -86,26 +85,23 @@ func (w *World) AddPerson(page, psid, name, locale string, now time.Time) (p *Pe
 	}
 	p = &Person{PageID: page, PSID: psid, Name: name, Locale: locale, CreatedAt: now}
 	w.people[k] = p
+	w.order[page] = append(w.order[page], p)
 	return p, true
 }
 
 // Person finds a person of a page; nil when there is none.
 func (w *World) Person(page, psid string) *Person { return w.people[key{page, psid}] }
 
-// People lists a page's people, oldest first.
-func (w *World) People(page string) []Person {
-	list := []Person{}
-	for k, p := range w.people {
-		if k.page == page {
-			copied := *p
-			copied.thread, copied.tokens = nil, nil
-			list = append(list, copied)
-		}
+// People lists up to limit of a page's people, oldest first, and says how many there are.
+func (w *World) People(page string, limit int) (list []Person, total int) {
+	all := w.order[page]
+	list = make([]Person, 0, min(limit, len(all)))
+	for _, p := range all[:min(limit, len(all))] {
+		copied := *p
+		copied.thread, copied.tokens = nil, nil
+		list = append(list, copied)
 	}
-	slices.SortFunc(list, func(a, b Person) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.PSID, b.PSID))
-	})
-	return list
+	return list, len(all)
 }
 
 // Conversation is a copy of what was said, oldest first.

@@ -219,7 +219,9 @@ func TestRates(t *testing.T) {
 		at   time.Duration
 		want string
 	}{
-		{0, ""}, {300 * time.Millisecond, ""}, {600 * time.Millisecond, ""},
+		{0, ""},
+		{300 * time.Millisecond, ""},
+		{600 * time.Millisecond, ""},
 		{1100 * time.Millisecond, ""},          // the first is over a second ago
 		{1200 * time.Millisecond, "80006"},     // the fourth within a second
 		{2*time.Minute + time.Second, "80006"}, // still refused, and longer for having called

@@ -21,11 +21,16 @@ func (a *API) people(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []view{}
-	for _, p := range a.Messenger.People(page.ID) {
-		list = append(list, a.view(p))
+	limit, err := number(r, "limit", 1000, 1, maxLines)
+	if err != nil {
+		return nil, err
 	}
-	return map[string]any{"people": list}, nil
+	people, total := a.Messenger.People(page.ID, int(limit))
+	list := make([]view, len(people))
+	for i, p := range people {
+		list[i] = a.view(p)
+	}
+	return map[string]any{"people": list, "total": total}, nil
 }
 
 func (a *API) addPerson(r *http.Request) (any, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/onebell/onebell/pkg/fault"
 	"github.com/onebell/onebell/proto/pages"
+	"github.com/onebell/onebell/services/simulator/internal/callback"
 	"github.com/onebell/onebell/services/simulator/internal/messenger"
 	"github.com/onebell/onebell/services/simulator/internal/platform"
 	"github.com/onebell/onebell/services/simulator/internal/shop"
@@ -98,6 +99,8 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, platform.ErrTapped):
 		return http.StatusConflict
+	case errors.Is(err, callback.ErrFull):
+		return http.StatusServiceUnavailable
 	}
 	switch fault.Of(err).Kind {
 	case fault.Invalid:
