@@ -67,12 +67,12 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	if err != nil {
 		return fmt.Errorf("gRPC listener: %w", err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	httpLn, httpGuard, err := listen(cfg.HTTPListener, cfg.HTTPAddr, cfg.Door, p)
 	if err != nil {
 		return fmt.Errorf("HTTP listener: %w", err)
 	}
-	defer httpLn.Close()
+	defer func() { _ = httpLn.Close() }()
 	pageFile, err := reload.Open(cfg.PagesFile, func(b []byte) (pages.File, error) { return pages.Parse(b, os.LookupEnv) }, p.Log, p.Ready)
 	if err != nil {
 		return fmt.Errorf("ONEBELL_PAGES_FILE: %w", err)
@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	if err != nil {
 		return fmt.Errorf("token service: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	token := tokenv1.NewTokenServiceClient(conn)
 
 	events := intake.Intake{JS: js, Log: p.Log}
@@ -143,8 +143,7 @@ func listen(ln net.Listener, addr config.Addr, s door.Settings, p *lifecycle.Pro
 	}
 	guard, err := door.Open(ln.Addr(), s, p.Log, p.Ready)
 	if err != nil {
-		ln.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, ln.Close())
 	}
 	return ln, guard, nil
 }

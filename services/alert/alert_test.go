@@ -218,7 +218,7 @@ func TestExplainTellsTheWholeStory(t *testing.T) {
 		}
 	}
 	shard := ids.Shard(mine.GetPsid())
-	tap := fmt.Sprintf(`{"sender":{"id":%q},"recipient":{"id":%q},"timestamp":1782900000000,"optin":{"type":"one_time_notif_req","payload":"RAD","one_time_notif_token":"t"}}`, mine.GetPsid(), page)
+	tap := fmt.Sprintf(`{"sender":{"id":%q},"recipient":{"id":%q},"timestamp":1782900000000,"optin":{"type":"one_time_notif_req","payload":"RAD","one_time_notif_token":%q}}`, mine.GetPsid(), page, mine.GetPsid())
 	put(topology.OptinSubject(page, mine.GetPsid()), tap)
 	put(topology.OptinSubject(page, mine.GetPsid()), tap) // the platform repeats itself
 	put(topology.PersonSubject(page, mine.GetPsid()), &tokenv1.PersonFact{PageId: page, Psid: mine.GetPsid(), At: at(1), What: &tokenv1.PersonFact_Tagged{Tagged: &tokenv1.Tagged{Add: []string{"red"}}}})

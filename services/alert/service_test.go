@@ -71,7 +71,7 @@ func (c *crowd) add(topic string, n int, tags []string, wish *tokenv1.Wish) {
 	for range n {
 		psid := fmt.Sprintf("%s-%d", topic, len(c.waiting[topic])+1)
 		c.waiting[topic] = append(c.waiting[topic], &tokenv1.Permission{
-			PermissionId: ids.Permission(page, psid, "t"), PageId: page, Psid: psid, Topic: topic, Wish: wish,
+			PermissionId: ids.Permission(page, psid, psid), PageId: page, Psid: psid, Topic: topic, Wish: wish,
 		})
 		c.people[psid] = &tokenv1.Person{PageId: page, Psid: psid, Tags: tags}
 	}
@@ -130,8 +130,10 @@ func open(t *testing.T, stockRule ...string) *house {
 	tokenLn, grpcLn, httpLn := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
 	srv := grpc.NewServer()
 	tokenv1.RegisterTokenServiceServer(srv, h.crowd)
-	go srv.Serve(tokenLn)
-	t.Cleanup(srv.Stop)
+	testkit.Run(t, "token service", func(ctx context.Context) error {
+		context.AfterFunc(ctx, srv.Stop)
+		return srv.Serve(tokenLn)
+	})
 
 	dir := t.TempDir()
 	lines := ""
@@ -160,7 +162,7 @@ func open(t *testing.T, stockRule ...string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	h.client, h.http = alertv1.NewAlertServiceClient(conn), "http://"+httpAddr
 	return h
 }

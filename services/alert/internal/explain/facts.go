@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -122,14 +123,14 @@ func (s *story) person(msg jetstream.Msg) {
 }
 
 func tagged(t *tokenv1.Tagged) string {
-	text := ""
+	words := []string{"tags"}
 	for _, tag := range t.GetAdd() {
-		text += " +" + tag
+		words = append(words, "+"+tag)
 	}
 	for _, tag := range t.GetRemove() {
-		text += " -" + tag
+		words = append(words, "-"+tag)
 	}
-	return "tags" + text
+	return strings.Join(words, " ")
 }
 
 func (s *story) delivery(msg jetstream.Msg) { s.receipt(msg, alertv1.StepKind_STEP_KIND_DELIVERED) }
