@@ -203,6 +203,12 @@ func (j *job) holds(ctx context.Context, s *sendv1.Send) (bool, string, error) {
 	if err != nil {
 		return false, "", err
 	}
+	if holds, _ := condition.Holds(c, state); holds {
+		return true, "", nil
+	}
+	if state, err = j.p.Products.Fresh(ctx, c.GetShop(), c.GetSku()); err != nil {
+		return false, "", err
+	}
 	holds, why := condition.Holds(c, state)
 	return holds, why, nil
 }

@@ -40,13 +40,24 @@ func New(kv jetstream.KeyValue) *Cache {
 	return &Cache{kv: kv, known: map[string]*entry{}}
 }
 
-// State is the known state of a shop's sku, nil when there is none. An error means that it is not known whether there is one.
+// State is the known state of a shop's sku, at most a second old, nil when there is none. An error means that it is not
+// known whether there is one.
 func (c *Cache) State(ctx context.Context, shop, sku string) (*inventoryv1.ProductState, error) {
-	key := topology.ProductKey(shop, sku)
+	return c.since(ctx, topology.ProductKey(shop, sku), time.Now().Add(-maxAge))
+}
+
+// Fresh is State as it is now. An alert is made from a state that is younger than what State may remember: nobody is
+// refused a message by what was known before.
+func (c *Cache) Fresh(ctx context.Context, shop, sku string) (*inventoryv1.ProductState, error) {
+	return c.since(ctx, topology.ProductKey(shop, sku), time.Now())
+}
+
+// since is the state as it was read at some time after the oldest that will do.
+func (c *Cache) since(ctx context.Context, key string, oldest time.Time) (*inventoryv1.ProductState, error) {
 	c.mu.Lock()
 	c.sweep()
 	e, ok := c.known[key]
-	if !ok || time.Since(e.at) > maxAge {
+	if !ok || e.at.Before(oldest) {
 		e = &entry{ready: make(chan struct{}), at: time.Now()}
 		c.known[key] = e
 		c.mu.Unlock()
