@@ -71,7 +71,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 			return fmt.Errorf("ONEBELL_SIMULATOR_ADDR: %w", err)
 		}
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }() // the server has closed it, if it came that far
 	guard, err := door.Open(ln.Addr(), cfg.Door, p.Log, p.Ready)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	if err != nil {
 		return fmt.Errorf("ONEBELL_SIMULATOR_STATE: %w", err)
 	}
-	defer kept.Close()
+	defer func() { _ = kept.Close() }() // each line was written when it was said
 
 	m := messenger.New(messenger.Options{
 		Pages: file.Get, WebhookURL: string(cfg.WebhookURL), Switches: cfg.Switches, Limits: cfg.Limits, Memory: kept, Log: p.Log,

@@ -29,7 +29,7 @@ func TestEveryRouteRefusesBadInputClearly(t *testing.T) {
 		"POST /sim/v1/people": {
 			{"/sim/v1/people", `{"page_id":"9"}`, 404, "not in pages.yaml"},
 			{"/sim/v1/people", `{"psid":"` + strings.Repeat("7", 65) + `"}`, 400, "psid has 65 characters"},
-			{"/sim/v1/people", `{"nmae":"Ana"}`, 400, "nmae"},
+			{"/sim/v1/people", `{"nickname":"Ana"}`, 400, "nickname"},
 			{"/sim/v1/people", `[]`, 400, "expected JSON object"},
 			{"/sim/v1/people", `{} {}`, 400, "more than one"},
 			{"/sim/v1/people", `{"name":"` + strings.Repeat("x", 70_000) + `"}`, 400, "larger than"},

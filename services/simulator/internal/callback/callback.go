@@ -267,7 +267,7 @@ func (q *Queue) post(ctx context.Context, body []byte, secret string) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // drained, so that the connection is used again
 	return resp.StatusCode, nil
 }

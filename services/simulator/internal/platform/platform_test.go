@@ -2,6 +2,7 @@ package platform
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -198,7 +199,7 @@ func TestACardIsTappedOnce(t *testing.T) {
 	}
 	token, tk := w.NewToken("1", "ana", "stock:S", noon)
 	w.Tap(card, token, tk)
-	if _, err := w.FindCard("1", "ana", plan.MessageID, ""); err != ErrTapped {
+	if _, err := w.FindCard("1", "ana", plan.MessageID, ""); !errors.Is(err, ErrTapped) {
 		t.Errorf("tapped again: %v, want %v", err, ErrTapped)
 	}
 	w.Switches.TapTwice = true

@@ -3,6 +3,7 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -76,8 +77,7 @@ func (w *World) FindCard(page, psid, messageID, payload string) (*Entry, error) 
 		return nil, ErrNoPerson
 	}
 	var tapped *Entry
-	for i := len(p.thread) - 1; i >= 0; i-- {
-		e := p.thread[i]
+	for _, e := range slices.Backward(p.thread) {
 		switch {
 		case !e.Card():
 		case messageID != "" && e.MessageID != messageID:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -62,11 +63,7 @@ func NewDesk(url, token string, remembered []State, now time.Time, keep func(Sta
 func (d *Desk) States() map[string]State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	states := make(map[string]State, len(d.states))
-	for sku, s := range d.states {
-		states[sku] = s
-	}
-	return states
+	return maps.Clone(d.states)
 }
 
 // Stock tells that so many are available.
@@ -147,7 +144,7 @@ func (d *Desk) post(ctx context.Context, event []byte) (int, error) {
 	if err != nil {
 		return 0, fault.New(fault.Unavailable, "events_door", fmt.Errorf("the events door cannot be reached: %w", err))
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if resp.StatusCode != http.StatusAccepted {
 		return resp.StatusCode, fault.New(fault.Unavailable, "events_door",
