@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -172,6 +173,33 @@ func TestAHoldIsBrokenByASellOut(t *testing.T) {
 	if took := time.Since(stored); took < 700*time.Millisecond {
 		t.Errorf("told after %s, want the hold of 700ms", took)
 	}
+}
+
+func TestAnAlertWaitsForTheOptinsBeforeIt(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	// A token service that has not yet read the opt-in.
+	if _, err := h.js.Publish(t.Context(), topology.OptinSubject(page, "p"), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := h.js.CreateConsumer(t.Context(), topology.Optins, jetstream.ConsumerConfig{Durable: "token", AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.publish("stock", `"event_id":"e1","sku":"RAD","stock":{"available":3},`+rad)
+	testkit.Eventually(t, "the wave", func() bool { return h.count(topology.Waves) == 1 })
+	h.crowd.add("stock:RAD", 1, nil, nil)
+	msg, err := consumer.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := h.count(topology.Sends); n != 0 {
+		t.Errorf("%d packs before the opt-in was read", n)
+	}
+	if err := msg.Ack(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the send", func() bool { return len(h.sends()) == 1 })
 }
 
 func TestAShopWithoutPageIsNoError(t *testing.T) {

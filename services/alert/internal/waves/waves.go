@@ -104,6 +104,11 @@ func (d Desk) Handle(ctx context.Context, msg jetstream.Msg) error {
 		log.Warn("wave dropped: rules.yaml has no alert for its topic any more")
 		return nil
 	}
+	if wave.GetNumber() == 1 && wave.GetCursor() == "" {
+		if err := d.caughtUp(ctx, wave.GetDue().AsTime()); err != nil {
+			return err
+		}
+	}
 	begun := time.Now()
 	s := step{desk: d, wave: wave, page: page, offer: choose.Offer{Alert: wave.GetAlert(), Rule: rule, Product: state}}
 	s.size()
