@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -110,7 +111,7 @@ func Main(ctx context.Context, args, environ []string, out, errOut io.Writer) (s
 	}
 	err = command.Run(&client.Env{Ctx: ctx, Environ: config.Environ(environ), Out: out, Err: errOut})
 	if err != nil && err.Error() != "" {
-		fmt.Fprintf(errOut, "onebell: %v\n", err)
+		fmt.Fprintf(errOut, "onebell: %s\n", strings.TrimPrefix(err.Error(), "onebell: "))
 	}
 	return exit.Status(err)
 }

@@ -183,11 +183,20 @@ func array[M proto.Message](list []M, zeros bool) ([]json.RawMessage, error) {
 
 // table writes aligned columns.
 func (e *Env) table(head []string, rows [][]string) error {
-	w := tabwriter.NewWriter(e.Out, 0, 0, 2, ' ', 0)
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{head}, rows...) {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(e.Out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // limited is the command's context with the limit of an answer.
