@@ -31,7 +31,6 @@ func TestPhone(t *testing.T) {
 	before := p.bells()
 	p.press("restock-RAD-SHIRT-M")
 	rig.Eventually(t, "the message is in the phone", func() bool { return p.bells() == before+1 })
-	p.screenshot("phone.png")
 
 	p.press("soldout-RAD-SHIRT-M")
 	p.press("restock-RAD-SHIRT-M")
@@ -43,6 +42,7 @@ func TestPhone(t *testing.T) {
 	if c := m.Count(page.ID, "stock:RAD-SHIRT-M"); c.GetSpent() != 1 || c.GetWaiting() != 0 {
 		t.Errorf("counts: %v", c)
 	}
+	p.screenshot("phone.png")
 }
 
 // phone is the page of the simulator in a browser.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/onebell/onebell/deploy/e2e/rig"
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
@@ -24,7 +25,13 @@ func TestKilledWhileSending(t *testing.T) {
 		t.Fatalf("%d were sent before the kill: it came too late to show anything", n)
 	}
 	m.Up()
+	restarted := time.Now()
 	graph.Await(people)
+	// What was in flight is taken up again within 30 s; the rest takes two seconds at this pace.
+	took := time.Since(restarted)
+	if took > 35*time.Second {
+		t.Errorf("the rest was sent %s after the restart", took)
+	}
 	rig.Eventually(t, "all are spent", func() bool { return m.Count(page.ID, "stock:RAD-SHIRT-M").GetSpent() == people })
 
 	accepted, sends := map[string]int{}, map[string]string{}
@@ -53,7 +60,7 @@ func TestKilledWhileSending(t *testing.T) {
 			t.Errorf("%s: verdict %s, although the person got the message", o.GetPsid(), o.GetVerdict())
 		}
 	}
-	t.Logf("killed after %d messages; %d calls in all for %d people", before, len(graph.Calls()), people)
+	t.Logf("killed after %d messages; %d calls in all for %d people, the last %s after the restart", before, len(graph.Calls()), people, took)
 }
 
 // Redis is an index of the streams: without its data the counts and everything known of people are the same as before.
