@@ -50,7 +50,10 @@ func TestReadmeExamples(t *testing.T) {
 			t.Errorf("%d events on %s, expected 1", n, subject)
 		}
 	}
-	m.Quiet()
+	rig.Eventually(t, "the three events are judged", func() bool {
+		judge, err := m.JS.Consumer(t.Context(), topology.Inventory, "alert")
+		return err == nil && judge.CachedInfo().AckFloor.Stream == 3
+	})
 	if dead := m.Messages(topology.Dead, topology.DeadSubject(topology.Inventory)); len(dead) != 0 {
 		t.Errorf("%d dead letters, expected none", len(dead))
 	}

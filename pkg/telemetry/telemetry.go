@@ -45,7 +45,12 @@ func (f *Format) UnmarshalText(text []byte) error {
 
 // Logger writes to w.
 func Logger(s Settings, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.LogLevel}
+	options := &slog.HandlerOptions{Level: s.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // "1.5s" in both formats; JSON would count nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
 	if s.LogFormat == "text" {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
