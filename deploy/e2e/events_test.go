@@ -91,6 +91,34 @@ func TestWishedQuantity(t *testing.T) {
 	}
 }
 
+// Sold out again while the messages go out: whoever has not got one is not told, goes on waiting, and comes first next time.
+func TestSoldOutMeanwhile(t *testing.T) {
+	t.Parallel()
+	const people = 80
+	graph := rig.NewGraph(t)
+	m := rig.NewMachine(t, rig.Options{Graph: graph, Pages: []rig.Page{page.At(20)}})
+	m.Crowd(page, "guest", people, "stock:RIESLING")
+	m.Stock(page, "wms-1", "RIESLING", 9)
+	graph.Await(10)
+	m.Stock(page, "wms-2", "RIESLING", 0)
+	m.Quiet()
+	told := len(graph.Calls())
+	// Ten, and those of the second after which a changed state is known everywhere, with some for a busy machine.
+	if told > 10+20+20 {
+		t.Errorf("%d people were told, although it was sold out after 10", told)
+	}
+	rig.Eventually(t, "the others wait", func() bool {
+		c := m.Count(page.ID, "stock:RIESLING")
+		return c.GetSpent() == int64(told) && c.GetWaiting() == int64(people-told)
+	})
+	m.Stock(page, "wms-3", "RIESLING", 90)
+	graph.Await(people)
+	m.Quiet()
+	if n := len(graph.Calls()); n != people {
+		t.Errorf("%d calls for %d people", n, people)
+	}
+}
+
 // The three doors for events are one: the same event by each of them is one alert.
 func TestThreeDoorsOneMeaning(t *testing.T) {
 	t.Parallel()
