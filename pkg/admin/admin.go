@@ -53,7 +53,9 @@ func (r *Readiness) Report(ctx context.Context) (ready bool, lines []string) {
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	ready = true
+	if ready = len(checks) > 0; !ready {
+		lines = append(lines, "[-] starting: nobody has said yet what must hold")
+	}
 	for _, c := range checks {
 		if err := c.ok(ctx); err != nil {
 			ready = false

@@ -40,8 +40,9 @@ func BuildVersion() string {
 	return "devel"
 }
 
-// stopLimit bounds the stop of one part. The sender needs the most, 25 s (see its README); the orchestrator's grace is 30 s.
-const stopLimit = 25 * time.Second
+// stopLimit bounds the stop of a program's body: the sender's 25 s (see its README) and a few for what stops after it. An
+// orchestrator's grace is 30 s.
+const stopLimit = 29 * time.Second
 
 // Main runs one service as a program: settings, telemetry, admin listener, then the service, until SIGTERM or SIGINT; a
 // second signal ends at once. C is the service's settings. It does not return.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,8 @@ type Settings struct {
 // Open makes a client for redis://, rediss://, redis+cluster:// or redis+sentinel://host:port,host:port/master. It does not
 // connect yet.
 func Open(rawURL string) (redis.UniversalClient, error) {
+	// The library writes lines of its own to stderr about what it also returns as an error.
+	quiet.Do(func() { redis.SetLogger(silence{}) })
 	o, err := parse(rawURL)
 	if err != nil {
 		return nil, err
@@ -33,6 +36,12 @@ func Open(rawURL string) (redis.UniversalClient, error) {
 	o.MaxRetries = 1
 	return redis.NewUniversalClient(o), nil
 }
+
+var quiet sync.Once
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 func parse(rawURL string) (*redis.UniversalOptions, error) {
 	scheme, rest, _ := strings.Cut(rawURL, "://")

@@ -44,15 +44,16 @@ var services = []service{
 	of("alert", alert.Run, func(c *alert.Config) []door {
 		return []door{{"ONEBELL_ALERT_ADDR", c.Addr, &c.Listener}, {"ONEBELL_ALERT_HTTP_ADDR", c.HTTPAddr, &c.HTTPListener}}
 	}),
+	// Before the sender, so that a send under way at the stop still has somebody to answer it.
+	of("simulator", simulator.Run, func(c *simulator.Config) []door {
+		return []door{{"ONEBELL_SIMULATOR_ADDR", c.Addr, &c.Listener}}
+	}),
 	of("sender", sender.Run, func(*sender.Config) []door { return nil }),
 	of("ingestor", ingestor.Run, func(c *ingestor.Config) []door {
 		return []door{{"ONEBELL_INGESTOR_ADDR", c.Addr, &c.Listener}}
 	}),
 	of("console", console.Run, func(c *console.Config) []door {
 		return []door{{"ONEBELL_CONSOLE_ADDR", c.Addr, &c.Listener}}
-	}),
-	of("simulator", simulator.Run, func(c *simulator.Config) []door {
-		return []door{{"ONEBELL_SIMULATOR_ADDR", c.Addr, &c.Listener}}
 	}),
 }
 
