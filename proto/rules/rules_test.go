@@ -130,3 +130,26 @@ alerts:
 		t.Errorf("a misspelt field: %v, want its line", err)
 	}
 }
+
+func TestWarningsNameFieldsThatAreNeverThere(t *testing.T) {
+	t.Parallel()
+	got := parse(t, `
+alerts:
+  - topic: stock
+    messages: [{text: "{{.product.title}} {{.price.amount}} {{if .wish.qty}}{{.starts_at}}{{end}}", buttons: [{url: "{{.prodct.url}}", title: "{{.available}}"}]}]
+  - topic: price
+    messages: [{text: "{{.price.amount}} {{with .product}}{{.title}}{{end}}"}]
+`).Warnings()
+	want := []string{".price.amount: events of kind stock", ".starts_at: events of kind stock", ".prodct.url: there is no such field"}
+	if len(got) != len(want) {
+		t.Fatalf("warnings %q", got)
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("warning %q, want %q", got[i], want[i])
+		}
+	}
+	if got := parse(t, example).Warnings(); len(got) != 0 {
+		t.Errorf("warnings of the example: %q", got)
+	}
+}

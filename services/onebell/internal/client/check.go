@@ -30,7 +30,13 @@ type rulesCheck struct{ checkedFile }
 
 // Run reads the file.
 func (c rulesCheck) Run(e *Env) error {
-	return c.check(e, func(text []byte) error { _, err := rules.Parse(text); return err })
+	return c.check(e, func(text []byte) ([]string, error) {
+		r, err := rules.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		return r.Warnings(), nil
+	})
 }
 
 type pagesCheck struct{ checkedFile }
@@ -38,29 +44,34 @@ type pagesCheck struct{ checkedFile }
 // Run reads the file.
 func (c pagesCheck) Run(e *Env) error {
 	lookup := func(name string) (string, bool) { v, ok := e.Environ[name]; return v, ok }
-	return c.check(e, func(text []byte) error { _, err := pages.Parse(text, lookup); return err })
+	return c.check(e, func(text []byte) ([]string, error) { _, err := pages.Parse(text, lookup); return nil, err })
 }
 
 // checkAnswer is the answer of a check.
 type checkAnswer struct {
 	OK       bool     `json:"ok"`
 	Problems []string `json:"problems"`
+	Warnings []string `json:"warnings"` // allowed, and still likely to go wrong
 }
 
 // check reads a file and prints its problems; the status is 1 when there are any.
-func (c checkedFile) check(e *Env, parse func([]byte) error) error {
+func (c checkedFile) check(e *Env, parse func([]byte) (warnings []string, err error)) error {
 	text, err := os.ReadFile(c.File)
 	if err != nil {
 		return exit.BadUsage(err)
 	}
-	answer := checkAnswer{OK: true, Problems: []string{}}
-	if err := parse(text); err != nil {
-		answer = checkAnswer{OK: false, Problems: strings.Split(err.Error(), "\n")}
+	warnings, err := parse(text)
+	answer := checkAnswer{OK: err == nil, Problems: []string{}, Warnings: append([]string{}, warnings...)}
+	if err != nil {
+		answer.Problems = strings.Split(err.Error(), "\n")
 	}
 	switch {
 	case c.JSON:
 		err = e.printJSON(answer)
 	case answer.OK:
+		for _, w := range answer.Warnings {
+			_, _ = fmt.Fprintln(e.Out, "warning:", w)
+		}
 		_, err = fmt.Fprintln(e.Out, "ok")
 	default:
 		_, err = fmt.Fprintln(e.Out, strings.Join(answer.Problems, "\n"))
