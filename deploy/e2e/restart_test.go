@@ -1,9 +1,11 @@
 package e2e_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,7 +167,8 @@ func TestRedisDataIsLost(t *testing.T) {
 	}
 }
 
-// A second `onebell up` on a data directory leaves the first alone.
+// A second `onebell up` on a data directory leaves the first alone; one that was killed leaves nothing running, and nothing
+// that keeps the next from starting.
 func TestOneProcessForADataDirectory(t *testing.T) {
 	t.Parallel()
 	m := rig.NewMachine(t, rig.Options{Graph: rig.NewGraph(t)})
@@ -174,5 +177,16 @@ func TestOneProcessForADataDirectory(t *testing.T) {
 		t.Errorf("status %d, said %q; expected 1 and who holds it", res.Status, res.Stderr)
 	}
 	m.Tap(page, "anna", rig.Token("anna"), "stock:RIESLING")
+	m.Kill()
+	addr := strings.TrimPrefix(m.Addr.Redis, "redis://")
+	rig.Eventually(t, "the killed machine's Redis is gone", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	m.Up()
+	m.AwaitPermission(page, "anna", rig.Token("anna"))
 	m.StopQuickly()
 }
