@@ -60,9 +60,8 @@ type Decision struct {
 	Verdict string // of the outcome
 	Reason  string // short code for dead letters and logs
 	Final   bool   // nothing more is tried for this send
-	// Released: certain that nothing was sent, neither by this try nor by an earlier one: the permission waits again.
-	// While an earlier try may have gone out it stays with this send, so that the platform's later "invalid token" is
-	// still read as "sent before".
+	// Released: certain that nothing was sent by this try: its grant is undone. An earlier try of unknown result is not:
+	// the token service keeps the permission unknown while there is one.
 	Released bool
 	Dead     bool // a copy goes to the dead letters
 	After    time.Duration

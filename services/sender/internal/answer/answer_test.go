@@ -83,7 +83,7 @@ func TestEveryDocumentedErrorHasItsMeaning(t *testing.T) {
 			w.afterUnclear = w.verdict
 		}
 		later := answer.Judge(a, answer.History{Attempt: 2, Unclear: 1, MayBeSent: true}, 0.5)
-		if later.Verdict != w.afterUnclear || later.Released {
+		if later.Verdict != w.afterUnclear || later.Released != w.released {
 			t.Errorf("%s after an unclear try: %+v", name, later)
 		}
 	}

@@ -16,12 +16,6 @@ const (
 
 // Judge decides. jitter is a random number in [0, 1).
 func Judge(a Answer, h History, jitter float64) Decision {
-	d := decide(a, h, jitter)
-	d.Released = d.Released && !h.MayBeSent
-	return d
-}
-
-func decide(a Answer, h History, jitter float64) Decision {
 	d := Decision{Unclear: h.Unclear, Late: h.Late, Unreached: h.Unreached}
 	switch {
 	case a.Transport == Unreached:

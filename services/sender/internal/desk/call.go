@@ -125,7 +125,7 @@ func (j *job) answered(ctx context.Context, s *settings, t task, a answer.Answer
 	attempt := t.send.GetAttempts() + 1
 	d := answer.Judge(a, answer.History{
 		Attempt: attempt, Unclear: t.send.GetUnclear(), Late: t.send.GetLate(), Unreached: t.send.GetUnreached(), MayBeSent: t.mayBeSent(),
-	}, rand.Float64()) //nolint:gosec // jitter
+	}, rand.Float64()) // jitter
 	d.After = max(d.After, j.p.stop(ctx, s, d, a))
 	j.count(d.Verdict, 1)
 	metrics.answer(ctx, j.p.id, d.Verdict, a)
@@ -153,7 +153,7 @@ func (j *job) answered(ctx context.Context, s *settings, t task, a answer.Answer
 func (j *job) write(ctx context.Context, t task, a answer.Answer, d answer.Decision, attempt int32) error {
 	o := j.outcome(t.send, d.Verdict, d.Reason)
 	o.Psid, o.Fence, o.Attempt = t.grant.GetPsid(), t.grant.GetFence(), attempt
-	o.Code, o.Subcode, o.FbtraceId = int32(a.Code), int32(a.Subcode), a.TraceID //nolint:gosec // the platform's codes are small
+	o.Code, o.Subcode, o.FbtraceId = int32(a.Code), int32(a.Subcode), a.TraceID // the platform's codes are small
 	o.Final, o.Released = d.Final, d.Released
 	if d.Verdict == verdict.Sent {
 		o.MessageId = a.MessageID

@@ -25,7 +25,7 @@ import (
 // job is one pack in work.
 type job struct {
 	p        *page
-	stopping context.Context //nolint:containedctx // says when the worker stops, beside the context of the work itself
+	stopping context.Context // says when the worker stops, beside the context of the work itself
 	u        topology.Urgency
 	pack     *sendv1.Pack
 	cause    string
@@ -57,7 +57,7 @@ func (t task) mayBeSent() bool {
 	return t.grant.GetAgain() || t.grant.GetAfterUnknown() || t.send.GetUnclear() > 0
 }
 
-func newJob(p *page, stopping context.Context, u topology.Urgency, msg jetstream.Msg, pack *sendv1.Pack) *job {
+func newJob(stopping context.Context, p *page, u topology.Urgency, msg jetstream.Msg, pack *sendv1.Pack) *job {
 	j := &job{p: p, stopping: stopping, u: u, pack: pack, begun: time.Now(), left: len(pack.GetSends()), verdicts: map[string]int{}}
 	j.cause, j.since = cause(msg)
 	return j
@@ -86,19 +86,21 @@ func (j *job) run(ctx context.Context) error {
 	return j.settle(ctx)
 }
 
-// mayWork puts the pack off untouched while the page stands still.
+// mayWork puts the pack off untouched while the page stands still. Only the pack that a pull was already waiting for gets
+// here, the others stay in the queue: a short time is enough, and does not outlast the stop by much.
 func (j *job) mayWork(ctx context.Context) error {
 	if wait := time.Until(j.p.away.until()); wait > 0 {
 		return fault.Later(wait, "away", errors.New("the Send API cannot be reached"))
 	}
+	const short = 5 * time.Second
 	state, err := j.p.pacer.State(ctx)
 	switch {
 	case err != nil:
 		return fault.Later(2*time.Second, "redis_away", err)
 	case state.Refused:
-		return fault.Later(30*time.Second+rand.N(10*time.Second), verdict.PageRefused, errors.New("the page is refused"))
+		return fault.Later(short, verdict.PageRefused, errors.New("the page is refused"))
 	case state.Stopped():
-		return fault.Later(max(time.Until(state.Until), time.Second), verdict.Throttled, errors.New("the page is throttled"))
+		return fault.Later(max(min(time.Until(state.Until), short), 10*time.Millisecond), verdict.Throttled, errors.New("the page is throttled"))
 	}
 	return nil
 }
@@ -156,7 +158,7 @@ func (j *job) usable(ctx context.Context) ([]*sendv1.Send, error) {
 
 // denied deals with a send that must not be made now.
 func (j *job) denied(ctx context.Context, s *sendv1.Send, reason tokenv1.DenialReason) error {
-	d := answer.Denied(reason, j.since, rand.Float64()) //nolint:gosec // jitter
+	d := answer.Denied(reason, j.since, rand.Float64()) // jitter
 	j.dropped(d.Reason)
 	if !d.Final {
 		j.returns(s, time.Now().Add(d.After), false)
@@ -224,11 +226,10 @@ func (j *job) tries(tasks []task) *outcomev1.Tries {
 	return tries
 }
 
-// release gives back the grant of a send that was not called. While an earlier try may have gone out, the permission stays
-// with the send: only the outcome is told.
+// release gives back the grant of a send that was not called.
 func (j *job) release(ctx context.Context, t task, v, reason string, final bool) error {
 	o := j.outcome(t.send, v, reason)
-	o.Psid, o.Fence, o.Final, o.Released = t.grant.GetPsid(), t.grant.GetFence(), final, !t.mayBeSent()
+	o.Psid, o.Fence, o.Final, o.Released = t.grant.GetPsid(), t.grant.GetFence(), final, true
 	j.count(v, 1)
 	return j.p.Ledger.Outcome(ctx, o)
 }

@@ -53,7 +53,7 @@ func (m instruments) answer(ctx context.Context, page, v string, a answer.Answer
 // dropped counts a send whose grant was refused.
 func (j *job) dropped(reason string) {
 	j.count(reason, 1)
-	metrics.refused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("page", j.p.id), attribute.String("reason", reason))) //nolint:contextcheck // a counter needs none
+	metrics.refused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("page", j.p.id), attribute.String("reason", reason))) // a counter needs none
 }
 
 // measure tells the gauges of all pages.

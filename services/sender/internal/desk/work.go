@@ -32,7 +32,7 @@ func (p *page) work(stopping context.Context, u topology.Urgency, msg jetstream.
 	alive, done := context.WithCancel(ctx)
 	go p.sayAlive(alive, msg)
 
-	j := newJob(p, stopping, u, msg, pack)
+	j := newJob(stopping, p, u, msg, pack)
 	err := j.start(ctx, bad)
 	p.called(u, j.waiting())
 	j.tell(err)

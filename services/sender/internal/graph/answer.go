@@ -83,8 +83,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 
 // withoutURL drops the address from an error of net/http: it ends in logs, and holds the proof.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -87,7 +87,7 @@ func (d *dispatcher) ask(waiting int) {
 	answer := make(chan asking, 1)
 	d.asked = answer
 	go func() {
-		r, err := d.Pacer.ask(context.Background(), want) //nolint:contextcheck // slots belong to all waiters, not to one's context; bounded by 2 s
+		r, err := d.Pacer.ask(context.Background(), want) // slots belong to all waiters, not to one's context; bounded by 2 s
 		answer <- asking{r, err}
 	}()
 }
