@@ -255,7 +255,7 @@ func TestAMissedSlotIsForfeited(t *testing.T) {
 func TestTwoWorkersOnARealRedis(t *testing.T) {
 	t.Parallel()
 	_, rdb := testkit.Redis(t)
-	const rate, span = 100, 3 * time.Second
+	const rate, span = 40, 3 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), span)
 	defer cancel()
 	var slots journal
