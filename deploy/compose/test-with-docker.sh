@@ -160,15 +160,16 @@ say "engine $(docker version --format '{{.Server.Version}}')"
 find_compose
 say "compose $("${compose_command[@]}" version --short 2>/dev/null || echo "$compose_version")"
 
+deploy/compose/secrets.sh # first: the compose file reads one of them
+images=$(compose config --images | sort -u)
 have golang:1.26 || stand_in_golang golang:1.26
-for image in $(compose config --images 2>/dev/null | sort -u); do
+for image in $images; do
   case $image in
     nats:*) have "$image" || stand_in_nats "$image" ;;
     redis:*) have "$image" || stand_in_redis "$image" ;;
   esac
 done
 
-deploy/compose/secrets.sh
 say 'building the images'
 # The first fills the cache of the stage that all share.
 compose build ingestor >"$work/build.log" 2>&1 && compose build >>"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 1; }
