@@ -63,7 +63,9 @@ tidy: ## bring go.mod and go.sum of every module, and the workspace, in step wit
 .PHONY: up
 up: ## build the images and start everything with Docker Compose
 	@deploy/compose/secrets.sh
-	@$(COMPOSE) up --build --detach --wait
+	@# One image first: all share the stage that compiles, and find it built.
+	@export VERSION='$(VERSION)' && $(COMPOSE) build ingestor && $(COMPOSE) up --build --detach --wait
+	@echo 'simulator with the phone http://127.0.0.1:8089, console http://127.0.0.1:8090 (sign in with deploy/compose/secrets/token_operator)'
 
 .PHONY: smoke
 smoke: ## one opt-in and one bell against what `make up` started
