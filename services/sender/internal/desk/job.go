@@ -76,7 +76,9 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	if len(tasks) > 0 {
-		if err := j.p.Ledger.Tries(ctx, j.tries(tasks), "tries:"+j.cause+":"+fmt.Sprint(tasks[0].grant.GetFence())); err != nil {
+		// A grant is named by its send and fence: another round of the same pack has another first grant.
+		id := fmt.Sprintf("%s:%d:%s", tasks[0].send.GetSendId(), tasks[0].grant.GetFence(), j.cause)
+		if err := j.p.Ledger.Tries(ctx, j.tries(tasks), id); err != nil {
 			return err
 		}
 		if err := j.callAll(ctx, tasks); err != nil {

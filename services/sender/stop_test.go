@@ -1,0 +1,124 @@
+package sender
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onebell/onebell/pkg/testkit"
+	sendv1 "github.com/onebell/onebell/proto/onebell/send/v1"
+	"github.com/onebell/onebell/proto/verdict"
+)
+
+// A sender that is cut off after its call was accepted leaves neither an outcome nor an acknowledgement, like one that was
+// killed. The next one repeats the send with the same token.
+func TestASendInFlightIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := newCable(t, strings.TrimPrefix(w.nats, "nats://"))
+	arrived, cut := make(chan struct{}), make(chan struct{})
+	w.platform.set(func(_ http.ResponseWriter, _ *http.Request, _ request, deliver func() bool) bool {
+		if !deliver() {
+			return false
+		}
+		close(arrived)
+		<-cut
+		panic(http.ErrAbortHandler) // the answer never comes
+	})
+	cfg := w.config()
+	cfg.NATSURL = "nats://" + line.addr
+	stop := w.start(cfg)
+	w.publish(pageID, w.send(pageID, "ann"))
+	<-arrived
+	line.cut()
+	close(cut)
+	stop()
+	if n := len(w.outcomes()); n != 0 {
+		t.Fatalf("%d outcomes before the restart", n)
+	}
+
+	w.start(w.config())
+	testkit.Eventually(t, "the send is taken up", func() bool { return w.verdicts()[verdict.SentBefore] == 1 && w.queued() == 0 })
+	requests := w.platform.requests()
+	if len(requests) != 2 || requests[0].token != requests[1].token || !reflect.DeepEqual(requests[0].body, requests[1].body) {
+		t.Errorf("requests %+v", requests)
+	}
+}
+
+func TestAStopInTheMiddleOfAPackLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.setPages(page(pageID, "page-token-1", 5))
+	stop := w.start(w.config())
+	var sends []*sendv1.Send
+	for i := range 30 {
+		sends = append(sends, w.send(pageID, fmt.Sprint("p", i)))
+	}
+	w.publish(pageID, sends...)
+	testkit.Eventually(t, "some are sent", func() bool { return w.platform.delivered() >= 3 })
+	begun := time.Now()
+	stop()
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	w.setPages(page(pageID, "page-token-1", 100))
+	w.start(w.config())
+	w.settled(30)
+	if n := len(w.platform.requests()); n != 30 {
+		t.Errorf("%d calls for 30 people", n)
+	}
+	if counts := w.verdicts(); counts[verdict.Sent] != 30 || counts[verdict.SentBefore] > 0 {
+		t.Errorf("%v", counts)
+	}
+}
+
+// cable carries a TCP connection until it is cut.
+type cable struct {
+	addr string
+	mu   sync.Mutex
+	ends []net.Conn
+	ln   net.Listener
+}
+
+func newCable(t *testing.T, to string) *cable {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{addr: ln.Addr().String(), ln: ln}
+	t.Cleanup(c.cut)
+	go func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.ends = append(c.ends, near, far)
+			c.mu.Unlock()
+			go func() { _, _ = io.Copy(near, far) }()
+			go func() { _, _ = io.Copy(far, near) }()
+		}
+	}()
+	return c
+}
+
+func (c *cable) cut() {
+	_ = c.ln.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, end := range c.ends {
+		_ = end.Close()
+	}
+}
