@@ -67,9 +67,10 @@ func (c Config) Validate() []error {
 }
 
 const (
-	// ackWait: a send in flight in a killed process is taken up again within 30 s of the restart; a pack is given out again
-	// this long after the last sign of life, whenever the restart is.
-	ackWait = 25 * time.Second
+	// ackWait: a send in flight in a killed process is taken up again within 30 s of the restart. A pack is given out again
+	// this long after the last sign of life, whenever the restart is: half of the 30 s is left for the restart itself, the
+	// first pull and the wait for a turn.
+	ackWait = 15 * time.Second
 	// connections is how many idle connections to the platform are kept, over all pages.
 	connections = 512
 	// stopLimit: see the README.

@@ -34,8 +34,8 @@ type Desk struct {
 	Log      *slog.Logger
 	// CallLimit bounds one call; a call starts only while its lease lasts longer.
 	CallLimit time.Duration
-	// AckWait: a pack whose worker was killed comes again after this. While a pack is worked, the server is told five times
-	// as often.
+	// AckWait: a pack whose worker was killed comes again after this. While a pack is worked, the server is told four times
+	// as often: three in a row may be lost.
 	AckWait time.Duration
 
 	away away

@@ -70,7 +70,7 @@ func (p *page) acknowledge(ctx context.Context, u topology.Urgency, msg jetstrea
 
 // sayAlive keeps the server from giving the pack to somebody else while it is worked.
 func (p *page) sayAlive(ctx context.Context, msg jetstream.Msg) {
-	tick := time.NewTicker(p.AckWait / 5)
+	tick := time.NewTicker(p.AckWait / 4)
 	defer tick.Stop()
 	for {
 		select {
