@@ -22,8 +22,8 @@ var Kinds = []string{"stock", "price", "sale", "custom"}
 // MaxLen bounds a topic, in bytes.
 const MaxLen = 256
 
-// Of gives the topic of a payload: `<kind>:<name>[?<query>]` is the topic itself, then the payload rules are asked, and what
-// fits neither is kept as custom:<payload>.
+// Of gives the topic of a payload: `<kind>:<name>[?<query>]` is the topic itself, then the payload rules are asked, then it is
+// read as JSON (see parseJSON), and what fits none of them is kept as custom:<payload>.
 func Of(payload string, rules func(string) (string, bool)) (topic string, wish *tokenv1.Wish) {
 	if topic, wish, ok := parse(payload); ok {
 		return topic, wish
@@ -32,6 +32,9 @@ func Of(payload string, rules func(string) (string, bool)) (topic string, wish *
 		if topic, wish, ok := parse(mapped); ok {
 			return topic, wish
 		}
+	}
+	if topic, wish, ok := parseJSON(payload); ok {
+		return topic, wish
 	}
 	return "custom:" + keep(payload), nil
 }
