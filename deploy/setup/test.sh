@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs `go test` with the given arguments, shows its lines, and ends with a summary: how many packages passed, failed or
-# have no tests. The exit status is that of go test.
+# Runs `go test` with the given arguments, shows its lines, and ends with a summary: how many packages passed, failed, or
+# were skipped for they have no tests. The exit status is that of go test.
 set -uo pipefail
 
 out=$(mktemp)
@@ -15,5 +15,5 @@ if [ "$failed" -gt 0 ]; then
   grep -E '^FAIL[[:space:]]|^--- FAIL' "$out"
 fi
 echo
-echo "packages: $passed passed, $failed failed, $skipped without tests"
+echo "packages: $passed passed, $failed failed, $skipped skipped"
 exit "$status"
