@@ -282,6 +282,59 @@ func (Order) EnumDescriptor() ([]byte, []int) {
 	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{3}
 }
 
+// PauseCause is who paused a page. Each resumes only what it paused: a page is paused while any cause holds.
+type PauseCause int32
+
+const (
+	// Not said.
+	PauseCause_PAUSE_CAUSE_UNSPECIFIED PauseCause = 0
+	// The platform blocked the page (messaging_policy_enforcement).
+	PauseCause_PAUSE_CAUSE_PLATFORM PauseCause = 1
+	// An operator paused it.
+	PauseCause_PAUSE_CAUSE_OPERATOR PauseCause = 2
+)
+
+// Enum value maps for PauseCause.
+var (
+	PauseCause_name = map[int32]string{
+		0: "PAUSE_CAUSE_UNSPECIFIED",
+		1: "PAUSE_CAUSE_PLATFORM",
+		2: "PAUSE_CAUSE_OPERATOR",
+	}
+	PauseCause_value = map[string]int32{
+		"PAUSE_CAUSE_UNSPECIFIED": 0,
+		"PAUSE_CAUSE_PLATFORM":    1,
+		"PAUSE_CAUSE_OPERATOR":    2,
+	}
+)
+
+func (x PauseCause) Enum() *PauseCause {
+	p := new(PauseCause)
+	*p = x
+	return p
+}
+
+func (x PauseCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PauseCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_onebell_token_v1_token_proto_enumTypes[4].Descriptor()
+}
+
+func (PauseCause) Type() protoreflect.EnumType {
+	return &file_onebell_token_v1_token_proto_enumTypes[4]
+}
+
+func (x PauseCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PauseCause.Descriptor instead.
+func (PauseCause) EnumDescriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{4}
+}
+
 // Money is an exact amount.
 type Money struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -418,7 +471,12 @@ type Permission struct {
 	// The send that holds or used it; empty when none does.
 	SendId string `protobuf:"bytes,11,opt,name=send_id,json=sendId,proto3" json:"send_id,omitempty"`
 	// The platform's id of the message, once spent.
-	MessageId     string `protobuf:"bytes,12,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId string `protobuf:"bytes,12,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// When the platform said that the message arrived; unset when it has not. A receipt that is older than what the stream
+	// EVENTS keeps is forgotten when the index is rebuilt.
+	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
+	// When the platform said that the message was read; unset when it has not. Kept like delivered_at.
+	ReadAt        *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,6 +593,20 @@ func (x *Permission) GetMessageId() string {
 		return x.MessageId
 	}
 	return ""
+}
+
+func (x *Permission) GetDeliveredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeliveredAt
+	}
+	return nil
+}
+
+func (x *Permission) GetReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadAt
+	}
+	return nil
 }
 
 // Person is what is known of somebody on one page.
@@ -2947,6 +3019,530 @@ func (x *StopPersonResponse) GetPermissions() int64 {
 	return 0
 }
 
+// TopicsRequest is the request of Topics.
+type TopicsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page, required.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// Only topics that begin so, like "stock:"; empty means: all.
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Topics in one answer, at most 1000; 0 means 500.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Go on after the answer that carried it; empty means: from the beginning.
+	Cursor        string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicsRequest) Reset() {
+	*x = TopicsRequest{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicsRequest) ProtoMessage() {}
+
+func (x *TopicsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicsRequest.ProtoReflect.Descriptor instead.
+func (*TopicsRequest) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *TopicsRequest) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *TopicsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *TopicsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *TopicsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// TopicsResponse is the answer of Topics.
+type TopicsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by topic.
+	Topics []*TopicCount `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Where the next answer begins; empty on the last.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicsResponse) Reset() {
+	*x = TopicsResponse{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicsResponse) ProtoMessage() {}
+
+func (x *TopicsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicsResponse.ProtoReflect.Descriptor instead.
+func (*TopicsResponse) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *TopicsResponse) GetTopics() []*TopicCount {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *TopicsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// ExpiringRequest is the request of Expiring.
+type ExpiringRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page; empty means: every page.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// Those that lapse between now and then, required, at most 400 days.
+	Within        *durationpb.Duration `protobuf:"bytes,2,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpiringRequest) Reset() {
+	*x = ExpiringRequest{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpiringRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpiringRequest) ProtoMessage() {}
+
+func (x *ExpiringRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpiringRequest.ProtoReflect.Descriptor instead.
+func (*ExpiringRequest) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ExpiringRequest) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *ExpiringRequest) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
+// ExpiringResponse is the answer of Expiring.
+type ExpiringResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by page and topic; topics of which nothing lapses in the period are left out.
+	Counts        []*ExpiringCount `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpiringResponse) Reset() {
+	*x = ExpiringResponse{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpiringResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpiringResponse) ProtoMessage() {}
+
+func (x *ExpiringResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpiringResponse.ProtoReflect.Descriptor instead.
+func (*ExpiringResponse) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ExpiringResponse) GetCounts() []*ExpiringCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// ExpiringCount counts the waiting permissions of one topic that lapse.
+type ExpiringCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// Topic.
+	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	// How many lapse within the period.
+	Permissions int64 `protobuf:"varint,3,opt,name=permissions,proto3" json:"permissions,omitempty"`
+	// When the first of them lapses.
+	FirstAt       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpiringCount) Reset() {
+	*x = ExpiringCount{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpiringCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpiringCount) ProtoMessage() {}
+
+func (x *ExpiringCount) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpiringCount.ProtoReflect.Descriptor instead.
+func (*ExpiringCount) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ExpiringCount) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *ExpiringCount) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ExpiringCount) GetPermissions() int64 {
+	if x != nil {
+		return x.Permissions
+	}
+	return 0
+}
+
+func (x *ExpiringCount) GetFirstAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstAt
+	}
+	return nil
+}
+
+// ForgetPersonRequest is the request of ForgetPerson.
+type ForgetPersonRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page; empty means: every page on which something is held under this id.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// Page-scoped id, required.
+	Psid          string `protobuf:"bytes,2,opt,name=psid,proto3" json:"psid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetPersonRequest) Reset() {
+	*x = ForgetPersonRequest{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetPersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetPersonRequest) ProtoMessage() {}
+
+func (x *ForgetPersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetPersonRequest.ProtoReflect.Descriptor instead.
+func (*ForgetPersonRequest) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ForgetPersonRequest) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *ForgetPersonRequest) GetPsid() string {
+	if x != nil {
+		return x.Psid
+	}
+	return ""
+}
+
+// ForgetPersonResponse is the answer of ForgetPerson.
+type ForgetPersonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many permissions this call erased.
+	Permissions   int64 `protobuf:"varint,1,opt,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetPersonResponse) Reset() {
+	*x = ForgetPersonResponse{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetPersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetPersonResponse) ProtoMessage() {}
+
+func (x *ForgetPersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetPersonResponse.ProtoReflect.Descriptor instead.
+func (*ForgetPersonResponse) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ForgetPersonResponse) GetPermissions() int64 {
+	if x != nil {
+		return x.Permissions
+	}
+	return 0
+}
+
+// ExportPersonRequest is the request of ExportPerson.
+type ExportPersonRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page, required.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// Page-scoped id, required.
+	Psid string `protobuf:"bytes,2,opt,name=psid,proto3" json:"psid,omitempty"`
+	// Go on after the answer that carried it; empty means: from the beginning.
+	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportPersonRequest) Reset() {
+	*x = ExportPersonRequest{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportPersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportPersonRequest) ProtoMessage() {}
+
+func (x *ExportPersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportPersonRequest.ProtoReflect.Descriptor instead.
+func (*ExportPersonRequest) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ExportPersonRequest) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *ExportPersonRequest) GetPsid() string {
+	if x != nil {
+		return x.Psid
+	}
+	return ""
+}
+
+func (x *ExportPersonRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// ExportPersonResponse is the answer of ExportPerson.
+type ExportPersonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One JSON object: `page_id`, `psid`; on the first answer `person` (a Person) and `permissions` (Permission messages);
+	// `facts`, the messages kept about the person, each with `stream`, `sequence`, `stored_at`, `subject` and `body`.
+	// Tokens of the platform are left out.
+	Json string `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	// Where the next answer begins; empty on the last.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportPersonResponse) Reset() {
+	*x = ExportPersonResponse{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportPersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportPersonResponse) ProtoMessage() {}
+
+func (x *ExportPersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportPersonResponse.ProtoReflect.Descriptor instead.
+func (*ExportPersonResponse) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ExportPersonResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *ExportPersonResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 // PersonFact is a message on `people.<page>.<shard>`, binary protobuf: what was said about a person.
 type PersonFact struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2963,6 +3559,7 @@ type PersonFact struct {
 	//	*PersonFact_Tagged
 	//	*PersonFact_Stopped
 	//	*PersonFact_Resumed
+	//	*PersonFact_Forgotten
 	What          isPersonFact_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2970,7 +3567,7 @@ type PersonFact struct {
 
 func (x *PersonFact) Reset() {
 	*x = PersonFact{}
-	mi := &file_onebell_token_v1_token_proto_msgTypes[40]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3579,7 @@ func (x *PersonFact) String() string {
 func (*PersonFact) ProtoMessage() {}
 
 func (x *PersonFact) ProtoReflect() protoreflect.Message {
-	mi := &file_onebell_token_v1_token_proto_msgTypes[40]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3592,7 @@ func (x *PersonFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonFact.ProtoReflect.Descriptor instead.
 func (*PersonFact) Descriptor() ([]byte, []int) {
-	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{40}
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PersonFact) GetPageId() string {
@@ -3053,6 +3650,15 @@ func (x *PersonFact) GetResumed() *Resumed {
 	return nil
 }
 
+func (x *PersonFact) GetForgotten() *Forgotten {
+	if x != nil {
+		if x, ok := x.What.(*PersonFact_Forgotten); ok {
+			return x.Forgotten
+		}
+	}
+	return nil
+}
+
 type isPersonFact_What interface {
 	isPersonFact_What()
 }
@@ -3072,11 +3678,18 @@ type PersonFact_Resumed struct {
 	Resumed *Resumed `protobuf:"bytes,6,opt,name=resumed,proto3,oneof"`
 }
 
+type PersonFact_Forgotten struct {
+	// The person was erased. Such a fact has no psid.
+	Forgotten *Forgotten `protobuf:"bytes,7,opt,name=forgotten,proto3,oneof"`
+}
+
 func (*PersonFact_Tagged) isPersonFact_What() {}
 
 func (*PersonFact_Stopped) isPersonFact_What() {}
 
 func (*PersonFact_Resumed) isPersonFact_What() {}
+
+func (*PersonFact_Forgotten) isPersonFact_What() {}
 
 // Tagged says which tags were set.
 type Tagged struct {
@@ -3091,7 +3704,7 @@ type Tagged struct {
 
 func (x *Tagged) Reset() {
 	*x = Tagged{}
-	mi := &file_onebell_token_v1_token_proto_msgTypes[41]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3716,7 @@ func (x *Tagged) String() string {
 func (*Tagged) ProtoMessage() {}
 
 func (x *Tagged) ProtoReflect() protoreflect.Message {
-	mi := &file_onebell_token_v1_token_proto_msgTypes[41]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3729,7 @@ func (x *Tagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tagged.ProtoReflect.Descriptor instead.
 func (*Tagged) Descriptor() ([]byte, []int) {
-	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{41}
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Tagged) GetAdd() []string {
@@ -3142,7 +3755,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_onebell_token_v1_token_proto_msgTypes[42]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3767,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_onebell_token_v1_token_proto_msgTypes[42]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3780,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{42}
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{51}
 }
 
 // Resumed says that the person wants messages again.
@@ -3179,7 +3792,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_onebell_token_v1_token_proto_msgTypes[43]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3804,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_onebell_token_v1_token_proto_msgTypes[43]
+	mi := &file_onebell_token_v1_token_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3817,297 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{43}
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{52}
+}
+
+// Forgotten is what is left of a person who was erased: facts stored before it no longer count, later ones do. On PEOPLE
+// those before are the ones with a lower sequence than its own.
+type Forgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The shard of the person, as in the subject.
+	Shard string `protobuf:"bytes,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Whom it means: `<id of the key>:<first 16 bytes, hex, of a keyed hash over page id and psid>`.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Last sequence of OPTINS before it.
+	OptinsSequence uint64 `protobuf:"varint,3,opt,name=optins_sequence,json=optinsSequence,proto3" json:"optins_sequence,omitempty"`
+	// Last sequence of EVENTS before it.
+	EventsSequence uint64 `protobuf:"varint,4,opt,name=events_sequence,json=eventsSequence,proto3" json:"events_sequence,omitempty"`
+	// Last sequence of OUTCOMES before it.
+	OutcomesSequence uint64 `protobuf:"varint,5,opt,name=outcomes_sequence,json=outcomesSequence,proto3" json:"outcomes_sequence,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Forgotten) Reset() {
+	*x = Forgotten{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forgotten) ProtoMessage() {}
+
+func (x *Forgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forgotten.ProtoReflect.Descriptor instead.
+func (*Forgotten) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Forgotten) GetShard() string {
+	if x != nil {
+		return x.Shard
+	}
+	return ""
+}
+
+func (x *Forgotten) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Forgotten) GetOptinsSequence() uint64 {
+	if x != nil {
+		return x.OptinsSequence
+	}
+	return 0
+}
+
+func (x *Forgotten) GetEventsSequence() uint64 {
+	if x != nil {
+		return x.EventsSequence
+	}
+	return 0
+}
+
+func (x *Forgotten) GetOutcomesSequence() uint64 {
+	if x != nil {
+		return x.OutcomesSequence
+	}
+	return 0
+}
+
+// PageFact is a message on `people.<page>.--`, where no person's facts go, as binary protobuf: a page was paused or resumed.
+// Its fields beside page_id and at have other numbers than those of PersonFact: who takes it for one reads nothing in it.
+type PageFact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page.
+	PageId string `protobuf:"bytes,1,opt,name=page_id,json=pageId,proto3" json:"page_id,omitempty"`
+	// When it was said. Of two facts with the same cause the one said later holds.
+	At *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// What was said.
+	//
+	// Types that are valid to be assigned to What:
+	//
+	//	*PageFact_Paused
+	//	*PageFact_Resumed
+	What          isPageFact_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageFact) Reset() {
+	*x = PageFact{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageFact) ProtoMessage() {}
+
+func (x *PageFact) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageFact.ProtoReflect.Descriptor instead.
+func (*PageFact) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *PageFact) GetPageId() string {
+	if x != nil {
+		return x.PageId
+	}
+	return ""
+}
+
+func (x *PageFact) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *PageFact) GetWhat() isPageFact_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *PageFact) GetPaused() *PagePaused {
+	if x != nil {
+		if x, ok := x.What.(*PageFact_Paused); ok {
+			return x.Paused
+		}
+	}
+	return nil
+}
+
+func (x *PageFact) GetResumed() *PageResumed {
+	if x != nil {
+		if x, ok := x.What.(*PageFact_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return nil
+}
+
+type isPageFact_What interface {
+	isPageFact_What()
+}
+
+type PageFact_Paused struct {
+	// Nothing may be granted.
+	Paused *PagePaused `protobuf:"bytes,20,opt,name=paused,proto3,oneof"`
+}
+
+type PageFact_Resumed struct {
+	// This cause no longer holds the page.
+	Resumed *PageResumed `protobuf:"bytes,21,opt,name=resumed,proto3,oneof"`
+}
+
+func (*PageFact_Paused) isPageFact_What() {}
+
+func (*PageFact_Resumed) isPageFact_What() {}
+
+// PagePaused says that nothing may be granted on a page.
+type PagePaused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who says so.
+	Cause PauseCause `protobuf:"varint,1,opt,name=cause,proto3,enum=onebell.token.v1.PauseCause" json:"cause,omitempty"`
+	// Words for a reader.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PagePaused) Reset() {
+	*x = PagePaused{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PagePaused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PagePaused) ProtoMessage() {}
+
+func (x *PagePaused) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PagePaused.ProtoReflect.Descriptor instead.
+func (*PagePaused) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *PagePaused) GetCause() PauseCause {
+	if x != nil {
+		return x.Cause
+	}
+	return PauseCause_PAUSE_CAUSE_UNSPECIFIED
+}
+
+func (x *PagePaused) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// PageResumed says that a cause no longer holds a page.
+type PageResumed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who says so.
+	Cause         PauseCause `protobuf:"varint,1,opt,name=cause,proto3,enum=onebell.token.v1.PauseCause" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageResumed) Reset() {
+	*x = PageResumed{}
+	mi := &file_onebell_token_v1_token_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageResumed) ProtoMessage() {}
+
+func (x *PageResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_onebell_token_v1_token_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageResumed.ProtoReflect.Descriptor instead.
+func (*PageResumed) Descriptor() ([]byte, []int) {
+	return file_onebell_token_v1_token_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *PageResumed) GetCause() PauseCause {
+	if x != nil {
+		return x.Cause
+	}
+	return PauseCause_PAUSE_CAUSE_UNSPECIFIED
 }
 
 var File_onebell_token_v1_token_proto protoreflect.FileDescriptor
@@ -3217,7 +4120,7 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\bcurrency\x18\x02 \x01(\tR\bcurrency\"G\n" +
 	"\x04Wish\x12\x10\n" +
 	"\x03qty\x18\x01 \x01(\x03R\x03qty\x12-\n" +
-	"\x05below\x18\x02 \x01(\v2\x17.onebell.token.v1.MoneyR\x05below\"\xef\x03\n" +
+	"\x05below\x18\x02 \x01(\v2\x17.onebell.token.v1.MoneyR\x05below\"\xe3\x04\n" +
 	"\n" +
 	"Permission\x12#\n" +
 	"\rpermission_id\x18\x01 \x01(\tR\fpermissionId\x12\x17\n" +
@@ -3235,7 +4138,9 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x17\n" +
 	"\asend_id\x18\v \x01(\tR\x06sendId\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\f \x01(\tR\tmessageId\"\xc7\x01\n" +
+	"message_id\x18\f \x01(\tR\tmessageId\x12=\n" +
+	"\fdelivered_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\x123\n" +
+	"\aread_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x06readAt\"\xc7\x01\n" +
 	"\x06Person\x12\x17\n" +
 	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x12\n" +
 	"\x04psid\x18\x02 \x01(\tR\x04psid\x12\x12\n" +
@@ -3385,7 +4290,37 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\x04psid\x18\x02 \x01(\tR\x04psid\x12\x16\n" +
 	"\x06resume\x18\x03 \x01(\bR\x06resume\"6\n" +
 	"\x12StopPersonResponse\x12 \n" +
-	"\vpermissions\x18\x01 \x01(\x03R\vpermissions\"\x8f\x02\n" +
+	"\vpermissions\x18\x01 \x01(\x03R\vpermissions\"u\n" +
+	"\rTopicsRequest\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"^\n" +
+	"\x0eTopicsResponse\x124\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1c.onebell.token.v1.TopicCountR\x06topics\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"]\n" +
+	"\x0fExpiringRequest\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x121\n" +
+	"\x06within\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06within\"K\n" +
+	"\x10ExpiringResponse\x127\n" +
+	"\x06counts\x18\x01 \x03(\v2\x1f.onebell.token.v1.ExpiringCountR\x06counts\"\x97\x01\n" +
+	"\rExpiringCount\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12 \n" +
+	"\vpermissions\x18\x03 \x01(\x03R\vpermissions\x125\n" +
+	"\bfirst_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\afirstAt\"B\n" +
+	"\x13ForgetPersonRequest\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x12\n" +
+	"\x04psid\x18\x02 \x01(\tR\x04psid\"8\n" +
+	"\x14ForgetPersonResponse\x12 \n" +
+	"\vpermissions\x18\x01 \x01(\x03R\vpermissions\"Z\n" +
+	"\x13ExportPersonRequest\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x12\n" +
+	"\x04psid\x18\x02 \x01(\tR\x04psid\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\"B\n" +
+	"\x14ExportPersonResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\tR\x04json\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xcc\x02\n" +
 	"\n" +
 	"PersonFact\x12\x17\n" +
 	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x12\n" +
@@ -3393,13 +4328,32 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x122\n" +
 	"\x06tagged\x18\x04 \x01(\v2\x18.onebell.token.v1.TaggedH\x00R\x06tagged\x125\n" +
 	"\astopped\x18\x05 \x01(\v2\x19.onebell.token.v1.StoppedH\x00R\astopped\x125\n" +
-	"\aresumed\x18\x06 \x01(\v2\x19.onebell.token.v1.ResumedH\x00R\aresumedB\x06\n" +
+	"\aresumed\x18\x06 \x01(\v2\x19.onebell.token.v1.ResumedH\x00R\aresumed\x12;\n" +
+	"\tforgotten\x18\a \x01(\v2\x1b.onebell.token.v1.ForgottenH\x00R\tforgottenB\x06\n" +
 	"\x04what\"2\n" +
 	"\x06Tagged\x12\x10\n" +
 	"\x03add\x18\x01 \x03(\tR\x03add\x12\x16\n" +
 	"\x06remove\x18\x02 \x03(\tR\x06remove\"\t\n" +
 	"\aStopped\"\t\n" +
-	"\aResumed**\n" +
+	"\aResumed\"\xb4\x01\n" +
+	"\tForgotten\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\tR\x05shard\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x0foptins_sequence\x18\x03 \x01(\x04R\x0eoptinsSequence\x12'\n" +
+	"\x0fevents_sequence\x18\x04 \x01(\x04R\x0eeventsSequence\x12+\n" +
+	"\x11outcomes_sequence\x18\x05 \x01(\x04R\x10outcomesSequence\"\xca\x01\n" +
+	"\bPageFact\x12\x17\n" +
+	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x126\n" +
+	"\x06paused\x18\x14 \x01(\v2\x1c.onebell.token.v1.PagePausedH\x00R\x06paused\x129\n" +
+	"\aresumed\x18\x15 \x01(\v2\x1d.onebell.token.v1.PageResumedH\x00R\aresumedB\x06\n" +
+	"\x04what\"X\n" +
+	"\n" +
+	"PagePaused\x122\n" +
+	"\x05cause\x18\x01 \x01(\x0e2\x1c.onebell.token.v1.PauseCauseR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"A\n" +
+	"\vPageResumed\x122\n" +
+	"\x05cause\x18\x01 \x01(\x0e2\x1c.onebell.token.v1.PauseCauseR\x05cause**\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bKIND_OTN\x10\x01*\x80\x02\n" +
@@ -3426,7 +4380,12 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fORDER_OLDEST\x10\x01\x12\x10\n" +
-	"\fORDER_NEWEST\x10\x022\x81\x06\n" +
+	"\fORDER_NEWEST\x10\x02*]\n" +
+	"\n" +
+	"PauseCause\x12\x1b\n" +
+	"\x17PAUSE_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14PAUSE_CAUSE_PLATFORM\x10\x01\x12\x18\n" +
+	"\x14PAUSE_CAUSE_OPERATOR\x10\x022\xdf\b\n" +
 	"\fTokenService\x12K\n" +
 	"\x06Record\x12\x1f.onebell.token.v1.RecordRequest\x1a .onebell.token.v1.RecordResponse\x12H\n" +
 	"\x05Grant\x12\x1e.onebell.token.v1.GrantRequest\x1a\x1f.onebell.token.v1.GrantResponse\x12K\n" +
@@ -3437,7 +4396,11 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\tGetPerson\x12\".onebell.token.v1.GetPersonRequest\x1a#.onebell.token.v1.GetPersonResponse\x12T\n" +
 	"\tTagPerson\x12\".onebell.token.v1.TagPersonRequest\x1a#.onebell.token.v1.TagPersonResponse\x12W\n" +
 	"\n" +
-	"StopPerson\x12#.onebell.token.v1.StopPersonRequest\x1a$.onebell.token.v1.StopPersonResponseB;Z9github.com/onebell/onebell/proto/onebell/token/v1;tokenv1b\x06proto3"
+	"StopPerson\x12#.onebell.token.v1.StopPersonRequest\x1a$.onebell.token.v1.StopPersonResponse\x12K\n" +
+	"\x06Topics\x12\x1f.onebell.token.v1.TopicsRequest\x1a .onebell.token.v1.TopicsResponse\x12Q\n" +
+	"\bExpiring\x12!.onebell.token.v1.ExpiringRequest\x1a\".onebell.token.v1.ExpiringResponse\x12]\n" +
+	"\fForgetPerson\x12%.onebell.token.v1.ForgetPersonRequest\x1a&.onebell.token.v1.ForgetPersonResponse\x12]\n" +
+	"\fExportPerson\x12%.onebell.token.v1.ExportPersonRequest\x1a&.onebell.token.v1.ExportPersonResponseB;Z9github.com/onebell/onebell/proto/onebell/token/v1;tokenv1b\x06proto3"
 
 var (
 	file_onebell_token_v1_token_proto_rawDescOnce sync.Once
@@ -3451,131 +4414,165 @@ func file_onebell_token_v1_token_proto_rawDescGZIP() []byte {
 	return file_onebell_token_v1_token_proto_rawDescData
 }
 
-var file_onebell_token_v1_token_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_onebell_token_v1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_onebell_token_v1_token_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_onebell_token_v1_token_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_onebell_token_v1_token_proto_goTypes = []any{
 	(Kind)(0),                     // 0: onebell.token.v1.Kind
 	(PermissionState)(0),          // 1: onebell.token.v1.PermissionState
 	(DenialReason)(0),             // 2: onebell.token.v1.DenialReason
 	(Order)(0),                    // 3: onebell.token.v1.Order
-	(*Money)(nil),                 // 4: onebell.token.v1.Money
-	(*Wish)(nil),                  // 5: onebell.token.v1.Wish
-	(*Permission)(nil),            // 6: onebell.token.v1.Permission
-	(*Person)(nil),                // 7: onebell.token.v1.Person
-	(*RecordRequest)(nil),         // 8: onebell.token.v1.RecordRequest
-	(*RecordItem)(nil),            // 9: onebell.token.v1.RecordItem
-	(*RecordResponse)(nil),        // 10: onebell.token.v1.RecordResponse
-	(*RecordResult)(nil),          // 11: onebell.token.v1.RecordResult
-	(*Recorded)(nil),              // 12: onebell.token.v1.Recorded
-	(*Already)(nil),               // 13: onebell.token.v1.Already
-	(*Invalid)(nil),               // 14: onebell.token.v1.Invalid
-	(*GrantRequest)(nil),          // 15: onebell.token.v1.GrantRequest
-	(*GrantItem)(nil),             // 16: onebell.token.v1.GrantItem
-	(*GrantResponse)(nil),         // 17: onebell.token.v1.GrantResponse
-	(*GrantResult)(nil),           // 18: onebell.token.v1.GrantResult
-	(*Granted)(nil),               // 19: onebell.token.v1.Granted
-	(*Denied)(nil),                // 20: onebell.token.v1.Denied
-	(*SettleRequest)(nil),         // 21: onebell.token.v1.SettleRequest
-	(*SettleItem)(nil),            // 22: onebell.token.v1.SettleItem
-	(*Spent)(nil),                 // 23: onebell.token.v1.Spent
-	(*Released)(nil),              // 24: onebell.token.v1.Released
-	(*Void)(nil),                  // 25: onebell.token.v1.Void
-	(*Unknown)(nil),               // 26: onebell.token.v1.Unknown
-	(*SettleResponse)(nil),        // 27: onebell.token.v1.SettleResponse
-	(*SettleResult)(nil),          // 28: onebell.token.v1.SettleResult
-	(*Settled)(nil),               // 29: onebell.token.v1.Settled
-	(*StaleFence)(nil),            // 30: onebell.token.v1.StaleFence
-	(*ListWaitingRequest)(nil),    // 31: onebell.token.v1.ListWaitingRequest
-	(*ListWaitingResponse)(nil),   // 32: onebell.token.v1.ListWaitingResponse
-	(*CountRequest)(nil),          // 33: onebell.token.v1.CountRequest
-	(*CountResponse)(nil),         // 34: onebell.token.v1.CountResponse
-	(*TopicCount)(nil),            // 35: onebell.token.v1.TopicCount
-	(*GetPermissionRequest)(nil),  // 36: onebell.token.v1.GetPermissionRequest
-	(*GetPermissionResponse)(nil), // 37: onebell.token.v1.GetPermissionResponse
-	(*GetPersonRequest)(nil),      // 38: onebell.token.v1.GetPersonRequest
-	(*GetPersonResponse)(nil),     // 39: onebell.token.v1.GetPersonResponse
-	(*TagPersonRequest)(nil),      // 40: onebell.token.v1.TagPersonRequest
-	(*TagPersonResponse)(nil),     // 41: onebell.token.v1.TagPersonResponse
-	(*StopPersonRequest)(nil),     // 42: onebell.token.v1.StopPersonRequest
-	(*StopPersonResponse)(nil),    // 43: onebell.token.v1.StopPersonResponse
-	(*PersonFact)(nil),            // 44: onebell.token.v1.PersonFact
-	(*Tagged)(nil),                // 45: onebell.token.v1.Tagged
-	(*Stopped)(nil),               // 46: onebell.token.v1.Stopped
-	(*Resumed)(nil),               // 47: onebell.token.v1.Resumed
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
+	(PauseCause)(0),               // 4: onebell.token.v1.PauseCause
+	(*Money)(nil),                 // 5: onebell.token.v1.Money
+	(*Wish)(nil),                  // 6: onebell.token.v1.Wish
+	(*Permission)(nil),            // 7: onebell.token.v1.Permission
+	(*Person)(nil),                // 8: onebell.token.v1.Person
+	(*RecordRequest)(nil),         // 9: onebell.token.v1.RecordRequest
+	(*RecordItem)(nil),            // 10: onebell.token.v1.RecordItem
+	(*RecordResponse)(nil),        // 11: onebell.token.v1.RecordResponse
+	(*RecordResult)(nil),          // 12: onebell.token.v1.RecordResult
+	(*Recorded)(nil),              // 13: onebell.token.v1.Recorded
+	(*Already)(nil),               // 14: onebell.token.v1.Already
+	(*Invalid)(nil),               // 15: onebell.token.v1.Invalid
+	(*GrantRequest)(nil),          // 16: onebell.token.v1.GrantRequest
+	(*GrantItem)(nil),             // 17: onebell.token.v1.GrantItem
+	(*GrantResponse)(nil),         // 18: onebell.token.v1.GrantResponse
+	(*GrantResult)(nil),           // 19: onebell.token.v1.GrantResult
+	(*Granted)(nil),               // 20: onebell.token.v1.Granted
+	(*Denied)(nil),                // 21: onebell.token.v1.Denied
+	(*SettleRequest)(nil),         // 22: onebell.token.v1.SettleRequest
+	(*SettleItem)(nil),            // 23: onebell.token.v1.SettleItem
+	(*Spent)(nil),                 // 24: onebell.token.v1.Spent
+	(*Released)(nil),              // 25: onebell.token.v1.Released
+	(*Void)(nil),                  // 26: onebell.token.v1.Void
+	(*Unknown)(nil),               // 27: onebell.token.v1.Unknown
+	(*SettleResponse)(nil),        // 28: onebell.token.v1.SettleResponse
+	(*SettleResult)(nil),          // 29: onebell.token.v1.SettleResult
+	(*Settled)(nil),               // 30: onebell.token.v1.Settled
+	(*StaleFence)(nil),            // 31: onebell.token.v1.StaleFence
+	(*ListWaitingRequest)(nil),    // 32: onebell.token.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),   // 33: onebell.token.v1.ListWaitingResponse
+	(*CountRequest)(nil),          // 34: onebell.token.v1.CountRequest
+	(*CountResponse)(nil),         // 35: onebell.token.v1.CountResponse
+	(*TopicCount)(nil),            // 36: onebell.token.v1.TopicCount
+	(*GetPermissionRequest)(nil),  // 37: onebell.token.v1.GetPermissionRequest
+	(*GetPermissionResponse)(nil), // 38: onebell.token.v1.GetPermissionResponse
+	(*GetPersonRequest)(nil),      // 39: onebell.token.v1.GetPersonRequest
+	(*GetPersonResponse)(nil),     // 40: onebell.token.v1.GetPersonResponse
+	(*TagPersonRequest)(nil),      // 41: onebell.token.v1.TagPersonRequest
+	(*TagPersonResponse)(nil),     // 42: onebell.token.v1.TagPersonResponse
+	(*StopPersonRequest)(nil),     // 43: onebell.token.v1.StopPersonRequest
+	(*StopPersonResponse)(nil),    // 44: onebell.token.v1.StopPersonResponse
+	(*TopicsRequest)(nil),         // 45: onebell.token.v1.TopicsRequest
+	(*TopicsResponse)(nil),        // 46: onebell.token.v1.TopicsResponse
+	(*ExpiringRequest)(nil),       // 47: onebell.token.v1.ExpiringRequest
+	(*ExpiringResponse)(nil),      // 48: onebell.token.v1.ExpiringResponse
+	(*ExpiringCount)(nil),         // 49: onebell.token.v1.ExpiringCount
+	(*ForgetPersonRequest)(nil),   // 50: onebell.token.v1.ForgetPersonRequest
+	(*ForgetPersonResponse)(nil),  // 51: onebell.token.v1.ForgetPersonResponse
+	(*ExportPersonRequest)(nil),   // 52: onebell.token.v1.ExportPersonRequest
+	(*ExportPersonResponse)(nil),  // 53: onebell.token.v1.ExportPersonResponse
+	(*PersonFact)(nil),            // 54: onebell.token.v1.PersonFact
+	(*Tagged)(nil),                // 55: onebell.token.v1.Tagged
+	(*Stopped)(nil),               // 56: onebell.token.v1.Stopped
+	(*Resumed)(nil),               // 57: onebell.token.v1.Resumed
+	(*Forgotten)(nil),             // 58: onebell.token.v1.Forgotten
+	(*PageFact)(nil),              // 59: onebell.token.v1.PageFact
+	(*PagePaused)(nil),            // 60: onebell.token.v1.PagePaused
+	(*PageResumed)(nil),           // 61: onebell.token.v1.PageResumed
+	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
 }
 var file_onebell_token_v1_token_proto_depIdxs = []int32{
-	4,  // 0: onebell.token.v1.Wish.below:type_name -> onebell.token.v1.Money
+	5,  // 0: onebell.token.v1.Wish.below:type_name -> onebell.token.v1.Money
 	0,  // 1: onebell.token.v1.Permission.kind:type_name -> onebell.token.v1.Kind
-	5,  // 2: onebell.token.v1.Permission.wish:type_name -> onebell.token.v1.Wish
+	6,  // 2: onebell.token.v1.Permission.wish:type_name -> onebell.token.v1.Wish
 	1,  // 3: onebell.token.v1.Permission.state:type_name -> onebell.token.v1.PermissionState
-	48, // 4: onebell.token.v1.Permission.opted_in_at:type_name -> google.protobuf.Timestamp
-	48, // 5: onebell.token.v1.Permission.expires_at:type_name -> google.protobuf.Timestamp
-	48, // 6: onebell.token.v1.Permission.not_before:type_name -> google.protobuf.Timestamp
-	48, // 7: onebell.token.v1.Person.last_interaction_at:type_name -> google.protobuf.Timestamp
-	9,  // 8: onebell.token.v1.RecordRequest.items:type_name -> onebell.token.v1.RecordItem
-	0,  // 9: onebell.token.v1.RecordItem.kind:type_name -> onebell.token.v1.Kind
-	5,  // 10: onebell.token.v1.RecordItem.wish:type_name -> onebell.token.v1.Wish
-	48, // 11: onebell.token.v1.RecordItem.opted_in_at:type_name -> google.protobuf.Timestamp
-	48, // 12: onebell.token.v1.RecordItem.expires_at:type_name -> google.protobuf.Timestamp
-	11, // 13: onebell.token.v1.RecordResponse.results:type_name -> onebell.token.v1.RecordResult
-	12, // 14: onebell.token.v1.RecordResult.recorded:type_name -> onebell.token.v1.Recorded
-	13, // 15: onebell.token.v1.RecordResult.already:type_name -> onebell.token.v1.Already
-	14, // 16: onebell.token.v1.RecordResult.invalid:type_name -> onebell.token.v1.Invalid
-	16, // 17: onebell.token.v1.GrantRequest.items:type_name -> onebell.token.v1.GrantItem
-	49, // 18: onebell.token.v1.GrantItem.lease:type_name -> google.protobuf.Duration
-	18, // 19: onebell.token.v1.GrantResponse.results:type_name -> onebell.token.v1.GrantResult
-	19, // 20: onebell.token.v1.GrantResult.granted:type_name -> onebell.token.v1.Granted
-	20, // 21: onebell.token.v1.GrantResult.denied:type_name -> onebell.token.v1.Denied
-	48, // 22: onebell.token.v1.Granted.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 23: onebell.token.v1.Denied.reason:type_name -> onebell.token.v1.DenialReason
-	22, // 24: onebell.token.v1.SettleRequest.items:type_name -> onebell.token.v1.SettleItem
-	23, // 25: onebell.token.v1.SettleItem.spent:type_name -> onebell.token.v1.Spent
-	24, // 26: onebell.token.v1.SettleItem.released:type_name -> onebell.token.v1.Released
-	25, // 27: onebell.token.v1.SettleItem.void:type_name -> onebell.token.v1.Void
-	26, // 28: onebell.token.v1.SettleItem.unknown:type_name -> onebell.token.v1.Unknown
-	48, // 29: onebell.token.v1.Released.not_before:type_name -> google.protobuf.Timestamp
-	28, // 30: onebell.token.v1.SettleResponse.results:type_name -> onebell.token.v1.SettleResult
-	29, // 31: onebell.token.v1.SettleResult.settled:type_name -> onebell.token.v1.Settled
-	30, // 32: onebell.token.v1.SettleResult.stale_fence:type_name -> onebell.token.v1.StaleFence
-	13, // 33: onebell.token.v1.SettleResult.already:type_name -> onebell.token.v1.Already
-	14, // 34: onebell.token.v1.SettleResult.invalid:type_name -> onebell.token.v1.Invalid
-	3,  // 35: onebell.token.v1.ListWaitingRequest.order:type_name -> onebell.token.v1.Order
-	4,  // 36: onebell.token.v1.ListWaitingRequest.price:type_name -> onebell.token.v1.Money
-	6,  // 37: onebell.token.v1.ListWaitingResponse.permissions:type_name -> onebell.token.v1.Permission
-	7,  // 38: onebell.token.v1.ListWaitingResponse.people:type_name -> onebell.token.v1.Person
-	35, // 39: onebell.token.v1.CountResponse.counts:type_name -> onebell.token.v1.TopicCount
-	6,  // 40: onebell.token.v1.GetPermissionResponse.permission:type_name -> onebell.token.v1.Permission
-	7,  // 41: onebell.token.v1.GetPersonResponse.person:type_name -> onebell.token.v1.Person
-	7,  // 42: onebell.token.v1.TagPersonResponse.person:type_name -> onebell.token.v1.Person
-	48, // 43: onebell.token.v1.PersonFact.at:type_name -> google.protobuf.Timestamp
-	45, // 44: onebell.token.v1.PersonFact.tagged:type_name -> onebell.token.v1.Tagged
-	46, // 45: onebell.token.v1.PersonFact.stopped:type_name -> onebell.token.v1.Stopped
-	47, // 46: onebell.token.v1.PersonFact.resumed:type_name -> onebell.token.v1.Resumed
-	8,  // 47: onebell.token.v1.TokenService.Record:input_type -> onebell.token.v1.RecordRequest
-	15, // 48: onebell.token.v1.TokenService.Grant:input_type -> onebell.token.v1.GrantRequest
-	21, // 49: onebell.token.v1.TokenService.Settle:input_type -> onebell.token.v1.SettleRequest
-	31, // 50: onebell.token.v1.TokenService.ListWaiting:input_type -> onebell.token.v1.ListWaitingRequest
-	33, // 51: onebell.token.v1.TokenService.Count:input_type -> onebell.token.v1.CountRequest
-	36, // 52: onebell.token.v1.TokenService.GetPermission:input_type -> onebell.token.v1.GetPermissionRequest
-	38, // 53: onebell.token.v1.TokenService.GetPerson:input_type -> onebell.token.v1.GetPersonRequest
-	40, // 54: onebell.token.v1.TokenService.TagPerson:input_type -> onebell.token.v1.TagPersonRequest
-	42, // 55: onebell.token.v1.TokenService.StopPerson:input_type -> onebell.token.v1.StopPersonRequest
-	10, // 56: onebell.token.v1.TokenService.Record:output_type -> onebell.token.v1.RecordResponse
-	17, // 57: onebell.token.v1.TokenService.Grant:output_type -> onebell.token.v1.GrantResponse
-	27, // 58: onebell.token.v1.TokenService.Settle:output_type -> onebell.token.v1.SettleResponse
-	32, // 59: onebell.token.v1.TokenService.ListWaiting:output_type -> onebell.token.v1.ListWaitingResponse
-	34, // 60: onebell.token.v1.TokenService.Count:output_type -> onebell.token.v1.CountResponse
-	37, // 61: onebell.token.v1.TokenService.GetPermission:output_type -> onebell.token.v1.GetPermissionResponse
-	39, // 62: onebell.token.v1.TokenService.GetPerson:output_type -> onebell.token.v1.GetPersonResponse
-	41, // 63: onebell.token.v1.TokenService.TagPerson:output_type -> onebell.token.v1.TagPersonResponse
-	43, // 64: onebell.token.v1.TokenService.StopPerson:output_type -> onebell.token.v1.StopPersonResponse
-	56, // [56:65] is the sub-list for method output_type
-	47, // [47:56] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	62, // 4: onebell.token.v1.Permission.opted_in_at:type_name -> google.protobuf.Timestamp
+	62, // 5: onebell.token.v1.Permission.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 6: onebell.token.v1.Permission.not_before:type_name -> google.protobuf.Timestamp
+	62, // 7: onebell.token.v1.Permission.delivered_at:type_name -> google.protobuf.Timestamp
+	62, // 8: onebell.token.v1.Permission.read_at:type_name -> google.protobuf.Timestamp
+	62, // 9: onebell.token.v1.Person.last_interaction_at:type_name -> google.protobuf.Timestamp
+	10, // 10: onebell.token.v1.RecordRequest.items:type_name -> onebell.token.v1.RecordItem
+	0,  // 11: onebell.token.v1.RecordItem.kind:type_name -> onebell.token.v1.Kind
+	6,  // 12: onebell.token.v1.RecordItem.wish:type_name -> onebell.token.v1.Wish
+	62, // 13: onebell.token.v1.RecordItem.opted_in_at:type_name -> google.protobuf.Timestamp
+	62, // 14: onebell.token.v1.RecordItem.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 15: onebell.token.v1.RecordResponse.results:type_name -> onebell.token.v1.RecordResult
+	13, // 16: onebell.token.v1.RecordResult.recorded:type_name -> onebell.token.v1.Recorded
+	14, // 17: onebell.token.v1.RecordResult.already:type_name -> onebell.token.v1.Already
+	15, // 18: onebell.token.v1.RecordResult.invalid:type_name -> onebell.token.v1.Invalid
+	17, // 19: onebell.token.v1.GrantRequest.items:type_name -> onebell.token.v1.GrantItem
+	63, // 20: onebell.token.v1.GrantItem.lease:type_name -> google.protobuf.Duration
+	19, // 21: onebell.token.v1.GrantResponse.results:type_name -> onebell.token.v1.GrantResult
+	20, // 22: onebell.token.v1.GrantResult.granted:type_name -> onebell.token.v1.Granted
+	21, // 23: onebell.token.v1.GrantResult.denied:type_name -> onebell.token.v1.Denied
+	62, // 24: onebell.token.v1.Granted.expires_at:type_name -> google.protobuf.Timestamp
+	2,  // 25: onebell.token.v1.Denied.reason:type_name -> onebell.token.v1.DenialReason
+	23, // 26: onebell.token.v1.SettleRequest.items:type_name -> onebell.token.v1.SettleItem
+	24, // 27: onebell.token.v1.SettleItem.spent:type_name -> onebell.token.v1.Spent
+	25, // 28: onebell.token.v1.SettleItem.released:type_name -> onebell.token.v1.Released
+	26, // 29: onebell.token.v1.SettleItem.void:type_name -> onebell.token.v1.Void
+	27, // 30: onebell.token.v1.SettleItem.unknown:type_name -> onebell.token.v1.Unknown
+	62, // 31: onebell.token.v1.Released.not_before:type_name -> google.protobuf.Timestamp
+	29, // 32: onebell.token.v1.SettleResponse.results:type_name -> onebell.token.v1.SettleResult
+	30, // 33: onebell.token.v1.SettleResult.settled:type_name -> onebell.token.v1.Settled
+	31, // 34: onebell.token.v1.SettleResult.stale_fence:type_name -> onebell.token.v1.StaleFence
+	14, // 35: onebell.token.v1.SettleResult.already:type_name -> onebell.token.v1.Already
+	15, // 36: onebell.token.v1.SettleResult.invalid:type_name -> onebell.token.v1.Invalid
+	3,  // 37: onebell.token.v1.ListWaitingRequest.order:type_name -> onebell.token.v1.Order
+	5,  // 38: onebell.token.v1.ListWaitingRequest.price:type_name -> onebell.token.v1.Money
+	7,  // 39: onebell.token.v1.ListWaitingResponse.permissions:type_name -> onebell.token.v1.Permission
+	8,  // 40: onebell.token.v1.ListWaitingResponse.people:type_name -> onebell.token.v1.Person
+	36, // 41: onebell.token.v1.CountResponse.counts:type_name -> onebell.token.v1.TopicCount
+	7,  // 42: onebell.token.v1.GetPermissionResponse.permission:type_name -> onebell.token.v1.Permission
+	8,  // 43: onebell.token.v1.GetPersonResponse.person:type_name -> onebell.token.v1.Person
+	8,  // 44: onebell.token.v1.TagPersonResponse.person:type_name -> onebell.token.v1.Person
+	36, // 45: onebell.token.v1.TopicsResponse.topics:type_name -> onebell.token.v1.TopicCount
+	63, // 46: onebell.token.v1.ExpiringRequest.within:type_name -> google.protobuf.Duration
+	49, // 47: onebell.token.v1.ExpiringResponse.counts:type_name -> onebell.token.v1.ExpiringCount
+	62, // 48: onebell.token.v1.ExpiringCount.first_at:type_name -> google.protobuf.Timestamp
+	62, // 49: onebell.token.v1.PersonFact.at:type_name -> google.protobuf.Timestamp
+	55, // 50: onebell.token.v1.PersonFact.tagged:type_name -> onebell.token.v1.Tagged
+	56, // 51: onebell.token.v1.PersonFact.stopped:type_name -> onebell.token.v1.Stopped
+	57, // 52: onebell.token.v1.PersonFact.resumed:type_name -> onebell.token.v1.Resumed
+	58, // 53: onebell.token.v1.PersonFact.forgotten:type_name -> onebell.token.v1.Forgotten
+	62, // 54: onebell.token.v1.PageFact.at:type_name -> google.protobuf.Timestamp
+	60, // 55: onebell.token.v1.PageFact.paused:type_name -> onebell.token.v1.PagePaused
+	61, // 56: onebell.token.v1.PageFact.resumed:type_name -> onebell.token.v1.PageResumed
+	4,  // 57: onebell.token.v1.PagePaused.cause:type_name -> onebell.token.v1.PauseCause
+	4,  // 58: onebell.token.v1.PageResumed.cause:type_name -> onebell.token.v1.PauseCause
+	9,  // 59: onebell.token.v1.TokenService.Record:input_type -> onebell.token.v1.RecordRequest
+	16, // 60: onebell.token.v1.TokenService.Grant:input_type -> onebell.token.v1.GrantRequest
+	22, // 61: onebell.token.v1.TokenService.Settle:input_type -> onebell.token.v1.SettleRequest
+	32, // 62: onebell.token.v1.TokenService.ListWaiting:input_type -> onebell.token.v1.ListWaitingRequest
+	34, // 63: onebell.token.v1.TokenService.Count:input_type -> onebell.token.v1.CountRequest
+	37, // 64: onebell.token.v1.TokenService.GetPermission:input_type -> onebell.token.v1.GetPermissionRequest
+	39, // 65: onebell.token.v1.TokenService.GetPerson:input_type -> onebell.token.v1.GetPersonRequest
+	41, // 66: onebell.token.v1.TokenService.TagPerson:input_type -> onebell.token.v1.TagPersonRequest
+	43, // 67: onebell.token.v1.TokenService.StopPerson:input_type -> onebell.token.v1.StopPersonRequest
+	45, // 68: onebell.token.v1.TokenService.Topics:input_type -> onebell.token.v1.TopicsRequest
+	47, // 69: onebell.token.v1.TokenService.Expiring:input_type -> onebell.token.v1.ExpiringRequest
+	50, // 70: onebell.token.v1.TokenService.ForgetPerson:input_type -> onebell.token.v1.ForgetPersonRequest
+	52, // 71: onebell.token.v1.TokenService.ExportPerson:input_type -> onebell.token.v1.ExportPersonRequest
+	11, // 72: onebell.token.v1.TokenService.Record:output_type -> onebell.token.v1.RecordResponse
+	18, // 73: onebell.token.v1.TokenService.Grant:output_type -> onebell.token.v1.GrantResponse
+	28, // 74: onebell.token.v1.TokenService.Settle:output_type -> onebell.token.v1.SettleResponse
+	33, // 75: onebell.token.v1.TokenService.ListWaiting:output_type -> onebell.token.v1.ListWaitingResponse
+	35, // 76: onebell.token.v1.TokenService.Count:output_type -> onebell.token.v1.CountResponse
+	38, // 77: onebell.token.v1.TokenService.GetPermission:output_type -> onebell.token.v1.GetPermissionResponse
+	40, // 78: onebell.token.v1.TokenService.GetPerson:output_type -> onebell.token.v1.GetPersonResponse
+	42, // 79: onebell.token.v1.TokenService.TagPerson:output_type -> onebell.token.v1.TagPersonResponse
+	44, // 80: onebell.token.v1.TokenService.StopPerson:output_type -> onebell.token.v1.StopPersonResponse
+	46, // 81: onebell.token.v1.TokenService.Topics:output_type -> onebell.token.v1.TopicsResponse
+	48, // 82: onebell.token.v1.TokenService.Expiring:output_type -> onebell.token.v1.ExpiringResponse
+	51, // 83: onebell.token.v1.TokenService.ForgetPerson:output_type -> onebell.token.v1.ForgetPersonResponse
+	53, // 84: onebell.token.v1.TokenService.ExportPerson:output_type -> onebell.token.v1.ExportPersonResponse
+	72, // [72:85] is the sub-list for method output_type
+	59, // [59:72] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_onebell_token_v1_token_proto_init() }
@@ -3604,18 +4601,23 @@ func file_onebell_token_v1_token_proto_init() {
 		(*SettleResult_Already)(nil),
 		(*SettleResult_Invalid)(nil),
 	}
-	file_onebell_token_v1_token_proto_msgTypes[40].OneofWrappers = []any{
+	file_onebell_token_v1_token_proto_msgTypes[49].OneofWrappers = []any{
 		(*PersonFact_Tagged)(nil),
 		(*PersonFact_Stopped)(nil),
 		(*PersonFact_Resumed)(nil),
+		(*PersonFact_Forgotten)(nil),
+	}
+	file_onebell_token_v1_token_proto_msgTypes[54].OneofWrappers = []any{
+		(*PageFact_Paused)(nil),
+		(*PageFact_Resumed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_onebell_token_v1_token_proto_rawDesc), len(file_onebell_token_v1_token_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   44,
+			NumEnums:      5,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

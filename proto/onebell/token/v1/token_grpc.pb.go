@@ -30,6 +30,10 @@ const (
 	TokenService_GetPerson_FullMethodName     = "/onebell.token.v1.TokenService/GetPerson"
 	TokenService_TagPerson_FullMethodName     = "/onebell.token.v1.TokenService/TagPerson"
 	TokenService_StopPerson_FullMethodName    = "/onebell.token.v1.TokenService/StopPerson"
+	TokenService_Topics_FullMethodName        = "/onebell.token.v1.TokenService/Topics"
+	TokenService_Expiring_FullMethodName      = "/onebell.token.v1.TokenService/Expiring"
+	TokenService_ForgetPerson_FullMethodName  = "/onebell.token.v1.TokenService/ForgetPerson"
+	TokenService_ExportPerson_FullMethodName  = "/onebell.token.v1.TokenService/ExportPerson"
 )
 
 // TokenServiceClient is the client API for TokenService service.
@@ -61,6 +65,16 @@ type TokenServiceClient interface {
 	// StopPerson revokes a person's waiting permissions, or, with resume, brings back those not yet expired.
 	// The fact goes to the stream PEOPLE first.
 	StopPerson(ctx context.Context, in *StopPersonRequest, opts ...grpc.CallOption) (*StopPersonResponse, error)
+	// Topics lists the topics of a page with their counts, in order, page by page.
+	Topics(ctx context.Context, in *TopicsRequest, opts ...grpc.CallOption) (*TopicsResponse, error)
+	// Expiring counts the waiting permissions that lapse within a period, by page and topic.
+	Expiring(ctx context.Context, in *ExpiringRequest, opts ...grpc.CallOption) (*ExpiringResponse, error)
+	// ForgetPerson erases a person: at once from what is counted and granted, then from the streams OUTCOMES, EVENTS, PEOPLE
+	// and OPTINS. The fact goes to the stream PEOPLE first, as a mark that holds only a keyed hash. When a call ends early,
+	// the next one goes on; a call that has nothing left to do answers so. What the person does afterwards counts again.
+	ForgetPerson(ctx context.Context, in *ForgetPersonRequest, opts ...grpc.CallOption) (*ForgetPersonResponse, error)
+	// ExportPerson gives everything that is held about a person, as JSON, page by page.
+	ExportPerson(ctx context.Context, in *ExportPersonRequest, opts ...grpc.CallOption) (*ExportPersonResponse, error)
 }
 
 type tokenServiceClient struct {
@@ -170,6 +184,46 @@ func (c *tokenServiceClient) StopPerson(ctx context.Context, in *StopPersonReque
 	return out, nil
 }
 
+func (c *tokenServiceClient) Topics(ctx context.Context, in *TopicsRequest, opts ...grpc.CallOption) (*TopicsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TopicsResponse)
+	err := c.cc.Invoke(ctx, TokenService_Topics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) Expiring(ctx context.Context, in *ExpiringRequest, opts ...grpc.CallOption) (*ExpiringResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExpiringResponse)
+	err := c.cc.Invoke(ctx, TokenService_Expiring_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) ForgetPerson(ctx context.Context, in *ForgetPersonRequest, opts ...grpc.CallOption) (*ForgetPersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetPersonResponse)
+	err := c.cc.Invoke(ctx, TokenService_ForgetPerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) ExportPerson(ctx context.Context, in *ExportPersonRequest, opts ...grpc.CallOption) (*ExportPersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportPersonResponse)
+	err := c.cc.Invoke(ctx, TokenService_ExportPerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
@@ -199,6 +253,16 @@ type TokenServiceServer interface {
 	// StopPerson revokes a person's waiting permissions, or, with resume, brings back those not yet expired.
 	// The fact goes to the stream PEOPLE first.
 	StopPerson(context.Context, *StopPersonRequest) (*StopPersonResponse, error)
+	// Topics lists the topics of a page with their counts, in order, page by page.
+	Topics(context.Context, *TopicsRequest) (*TopicsResponse, error)
+	// Expiring counts the waiting permissions that lapse within a period, by page and topic.
+	Expiring(context.Context, *ExpiringRequest) (*ExpiringResponse, error)
+	// ForgetPerson erases a person: at once from what is counted and granted, then from the streams OUTCOMES, EVENTS, PEOPLE
+	// and OPTINS. The fact goes to the stream PEOPLE first, as a mark that holds only a keyed hash. When a call ends early,
+	// the next one goes on; a call that has nothing left to do answers so. What the person does afterwards counts again.
+	ForgetPerson(context.Context, *ForgetPersonRequest) (*ForgetPersonResponse, error)
+	// ExportPerson gives everything that is held about a person, as JSON, page by page.
+	ExportPerson(context.Context, *ExportPersonRequest) (*ExportPersonResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -235,6 +299,18 @@ func (UnimplementedTokenServiceServer) TagPerson(context.Context, *TagPersonRequ
 }
 func (UnimplementedTokenServiceServer) StopPerson(context.Context, *StopPersonRequest) (*StopPersonResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StopPerson not implemented")
+}
+func (UnimplementedTokenServiceServer) Topics(context.Context, *TopicsRequest) (*TopicsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Topics not implemented")
+}
+func (UnimplementedTokenServiceServer) Expiring(context.Context, *ExpiringRequest) (*ExpiringResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Expiring not implemented")
+}
+func (UnimplementedTokenServiceServer) ForgetPerson(context.Context, *ForgetPersonRequest) (*ForgetPersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetPerson not implemented")
+}
+func (UnimplementedTokenServiceServer) ExportPerson(context.Context, *ExportPersonRequest) (*ExportPersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportPerson not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -412,6 +488,78 @@ func _TokenService_StopPerson_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_Topics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TopicsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).Topics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_Topics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).Topics(ctx, req.(*TopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_Expiring_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpiringRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).Expiring(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_Expiring_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).Expiring(ctx, req.(*ExpiringRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_ForgetPerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetPersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).ForgetPerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_ForgetPerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).ForgetPerson(ctx, req.(*ForgetPersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_ExportPerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportPersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).ExportPerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_ExportPerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).ExportPerson(ctx, req.(*ExportPersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -450,6 +598,22 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StopPerson",
 			Handler:    _TokenService_StopPerson_Handler,
+		},
+		{
+			MethodName: "Topics",
+			Handler:    _TokenService_Topics_Handler,
+		},
+		{
+			MethodName: "Expiring",
+			Handler:    _TokenService_Expiring_Handler,
+		},
+		{
+			MethodName: "ForgetPerson",
+			Handler:    _TokenService_ForgetPerson_Handler,
+		},
+		{
+			MethodName: "ExportPerson",
+			Handler:    _TokenService_ExportPerson_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
