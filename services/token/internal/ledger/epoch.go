@@ -18,6 +18,7 @@ const (
 	epochKey = "{onebell}:epoch"   // which streams the index was made from, and in which rebuild; missing: not complete
 	lockKey  = "{onebell}:rebuild" // who rebuilds
 	seenKey  = "{onebell}:seen"    // hash, stream -> sequence up to which everything is applied
+	pagesKey = "{onebell}:pages"   // set, every page with a person
 )
 
 var (
@@ -28,6 +29,7 @@ var (
 
 // LoadScripts loads every script, so that pipelines find them.
 func (l *Ledger) LoadScripts(ctx context.Context) error {
+	l.pages.Clear() // this Redis may be another
 	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, epochScript)
 }
 
@@ -92,7 +94,7 @@ func (l *Ledger) Seen(ctx context.Context) (map[string]uint64, error) {
 // Clear removes an index that was made from other streams.
 func (l *Ledger) Clear(ctx context.Context) error {
 	remove := func(ctx context.Context, c redis.Cmdable) error {
-		for _, pattern := range []string{"{*:??}:*", epochKey, seenKey} {
+		for _, pattern := range []string{"{*:??}:*", epochKey, seenKey, pagesKey} {
 			keys := c.Scan(ctx, 0, pattern, 1000).Iterator()
 			for keys.Next(ctx) {
 				if err := c.Unlink(ctx, keys.Val()).Err(); err != nil {

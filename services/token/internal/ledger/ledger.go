@@ -12,6 +12,9 @@
 //	{page:shard}:t                  set   topics
 //	{page:shard}:o:<psid>           set   permissions of a person
 //	{page:shard}:u:<psid>           hash  x stopped (xs its sequence), i last interaction, l locale, t:<tag> sequence (negative: removed)
+//	{page:shard}:x:<day>            str   permissions that lapse on a day (see entry)
+//	{page:shard}:x                  zset  days that have such a list
+//	{page:shard}:f                  hash  marks of forgotten people (see marks)
 //
 // States: w waiting, g granted, u unknown, s spent, e expired, r revoked, v void. Times are milliseconds since 1970.
 package ledger
@@ -23,6 +26,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,6 +35,7 @@ import (
 	"github.com/onebell/onebell/pkg/redislua"
 	"github.com/onebell/onebell/proto/ids"
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
+	"github.com/onebell/onebell/proto/topology"
 	"github.com/onebell/onebell/services/token/internal/seal"
 )
 
@@ -55,12 +60,13 @@ var (
 
 // Ledger is the index in Redis. Safe for use from many goroutines.
 type Ledger struct {
-	rdb  redis.UniversalClient
-	keys *seal.Keys
+	rdb   redis.UniversalClient
+	keys  *seal.Keys
+	pages sync.Map // page id -> struct{}: noted since the scripts were loaded
 }
 
 // New makes a ledger on a client. Tokens are sealed with keys before they reach Redis.
-func New(rdb redis.UniversalClient, keys *seal.Keys) *Ledger { return &Ledger{rdb, keys} }
+func New(rdb redis.UniversalClient, keys *seal.Keys) *Ledger { return &Ledger{rdb: rdb, keys: keys} }
 
 // slot is where all that belongs to a page's shard lives.
 type slot string
@@ -90,6 +96,7 @@ type Optin struct {
 	PageID, PSID, Token, Topic string
 	Wish                       *tokenv1.Wish
 	OptedInAt, ExpiresAt       time.Time
+	Seq                        uint64 // in the stream OPTINS
 }
 
 // ID is its permission id.
@@ -110,9 +117,21 @@ func (l *Ledger) Record(ctx context.Context, optins []Optin) (recorded []bool, e
 		}
 		calls[i] = redislua.Call{
 			Script: recordScript,
-			Keys:   []string{s.permission(id), s.waiting(o.Topic), s.counts(o.Topic), s.topics(), s.owned(o.PSID), s.person(o.PSID)},
-			Args:   []any{id, o.PSID, sealed, o.Topic, qty, below.GetAmount(), below.GetCurrency(), o.OptedInAt.UnixMilli(), o.ExpiresAt.UnixMilli()},
+			Keys: []string{
+				s.permission(id), s.waiting(o.Topic), s.counts(o.Topic), s.topics(), s.owned(o.PSID), s.person(o.PSID),
+				s.lapsing(dayOf(o.ExpiresAt)), s.days(), s.forgotten(),
+			},
+			Args: []any{
+				id, o.PSID, sealed, o.Topic, qty, below.GetAmount(), below.GetCurrency(), o.OptedInAt.UnixMilli(), o.ExpiresAt.UnixMilli(),
+				o.Seq, dayOf(o.ExpiresAt), entry(id, o.ExpiresAt),
+			},
 		}
+		for _, field := range l.marks(o.PageID, o.PSID, topology.Optins) {
+			calls[i].Args = append(calls[i].Args, field)
+		}
+	}
+	if err := l.notePages(ctx, optins); err != nil {
+		return nil, err
 	}
 	results, err := l.run(ctx, calls)
 	if err != nil {

@@ -18,13 +18,14 @@ import (
 type Keys struct {
 	first string
 	byID  map[string]cipher.AEAD
+	names []namer // in the order of the text form
 }
 
 const expected = "base64 of 32 bytes, optionally keyid: in front (at most 16 letters or digits); several separated by commas, the first seals"
 
 // UnmarshalText reads the text form. The error never shows a key.
 func (k *Keys) UnmarshalText(text []byte) error {
-	k.byID = map[string]cipher.AEAD{}
+	k.byID, k.names = map[string]cipher.AEAD{}, nil
 	for i, part := range strings.Split(string(text), ",") {
 		id, encoded, ok := strings.Cut(strings.TrimSpace(part), ":")
 		if !ok {
@@ -44,6 +45,7 @@ func (k *Keys) UnmarshalText(text []byte) error {
 		if i == 0 {
 			k.first = id
 		}
+		k.names = append(k.names, newNamer(id, raw))
 	}
 	return nil
 }
