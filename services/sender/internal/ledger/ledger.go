@@ -4,8 +4,12 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,7 +64,8 @@ func (l *Ledger) Outcome(ctx context.Context, o *outcomev1.Outcome) error {
 
 // Again puts sends of one page back into the queue as a pack of their own, not before a time (zero: now). cause is the same
 // when the same message is worked twice and different otherwise: ids that only count tries would let the server take a
-// later return for a repeat and drop it.
+// later return for a repeat and drop it. The id names every send: a round that was cut short may have put back some of
+// them together, and the next round puts back others with them.
 func (l *Ledger) Again(ctx context.Context, pageID string, u topology.Urgency, sends []*sendv1.Send, notBefore time.Time, cause string) error {
 	pack := &sendv1.Pack{PageId: pageID, Sends: sends}
 	if !notBefore.IsZero() {
@@ -70,7 +75,18 @@ func (l *Ledger) Again(ctx context.Context, pageID string, u topology.Urgency, s
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
-	return l.publish(ctx, stream.NewMsg(ctx, topology.SendSubject(pageID, u), sends[0].GetSendId()+":"+cause, body))
+	return l.publish(ctx, stream.NewMsg(ctx, topology.SendSubject(pageID, u), packID(sends, cause), body))
+}
+
+// packID is the same for the same sends in any order.
+func packID(sends []*sendv1.Send, cause string) string {
+	var names []string
+	for _, s := range sends {
+		names = append(names, s.GetSendId())
+	}
+	slices.Sort(names)
+	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
+	return "again:" + hex.EncodeToString(sum[:16]) + ":" + cause
 }
 
 // Dead keeps a copy of a send that is given up, as a pack of its own that can be put back into the queue as it is.
