@@ -24,6 +24,9 @@ import (
 // new grant is not taken for a repeat of the old one.
 const settled = 2 * time.Second
 
+// leeway is how much later than its slot a call may start at the quickest paces: a usual read of the product takes less.
+const leeway = 20 * time.Millisecond
+
 // callAll makes the calls of a pack, together and each at its turn.
 func (j *job) callAll(ctx context.Context, tasks []task) error {
 	var wg sync.WaitGroup
@@ -39,25 +42,43 @@ func (j *job) callAll(ctx context.Context, tasks []task) error {
 func (j *job) call(ctx context.Context, t task) error {
 	free, err := j.turn(t)
 	j.called()
-	if err != nil {
-		return j.notCalled(ctx, t, err)
-	}
-	defer free()
-	if wait := time.Until(j.p.away.until()); wait > 0 {
-		return j.putBack(ctx, t, verdict.Throttled, "the Send API cannot be reached", wait)
-	}
-	// Judged at the last instant once more: the turn may have come seconds after the first look.
-	holds, why, err := j.holds(ctx, t.send)
-	if err != nil {
-		return j.putBack(ctx, t, verdict.Throttled, "the state of the product cannot be read", 3*time.Second)
-	}
-	if !holds {
-		return j.release(ctx, t, verdict.ConditionGone, why, true)
+	for {
+		if err != nil {
+			return j.notCalled(ctx, t, err)
+		}
+		due := time.Now()
+		if ends, err := j.drops(ctx, t); ends {
+			free()
+			return err
+		}
+		if time.Since(due) <= max(j.p.pacer.Spacing(), leeway) {
+			break
+		}
+		// The product was read slowly. The slot is past: with others that waited for the same answer the call would be a
+		// burst, and a throttle may have come meanwhile.
+		free()
+		free, err = j.turn(t)
 	}
 	settings := j.p.settings.Load()
 	a := j.post(ctx, settings, t)
 	free()
 	return j.answered(ctx, settings, t, a)
+}
+
+// drops tells whether a send whose turn has come is not to be called now after all, and has dealt with it then.
+func (j *job) drops(ctx context.Context, t task) (bool, error) {
+	if wait := time.Until(j.p.away.until()); wait > 0 {
+		return true, j.putBack(ctx, t, verdict.Throttled, "the Send API cannot be reached", wait)
+	}
+	// Judged at the last instant once more: the turn may have come seconds after the first look.
+	holds, why, err := j.holds(ctx, t.send)
+	if err != nil {
+		return true, j.putBack(ctx, t, verdict.Throttled, "the state of the product cannot be read", 3*time.Second)
+	}
+	if !holds {
+		return true, j.release(ctx, t, verdict.ConditionGone, why, true)
+	}
+	return false, nil
 }
 
 // turn waits for a free place among the calls under way and then for a slot of the pace.
