@@ -86,6 +86,9 @@ func (w Where) dial(e *Env, name, variable, byDefault string, pick func(ready.Fi
 	if err != nil {
 		return nil, err
 	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, exit.BadUsage(fmt.Errorf("%s=%q: expected host:port, like %s", variable, addr, byDefault))
+	}
 	settings := rpc.ClientSettings{TokenFile: e.Environ["ONEBELL_API_TOKEN_FILE"]}
 	if w.TokenFile != "" {
 		settings.TokenFile = w.TokenFile

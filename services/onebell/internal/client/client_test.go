@@ -214,6 +214,7 @@ func TestExitStatuses(t *testing.T) {
 		{"alert service away", nobody, "event stock --sku A --available 1", lifecycle.ExitUnreached, "ONEBELL_ALERT_ADDR"},
 		{"NATS away", nobody, "dead list", lifecycle.ExitUnreached, "ONEBELL_NATS_URL"},
 		{"no ready file", nil, "permissions count --page 1 --ready-file /nowhere/ready.json", lifecycle.ExitUnreached, "/nowhere/ready.json"},
+		{"no address", []string{"ONEBELL_TOKEN_ADDR=junk"}, "permissions count --page 1", lifecycle.ExitBadUsage, "expected host:port"},
 		{"no token file", environ, "permissions count --page 1 --token-file /nowhere/token", lifecycle.ExitBadUsage, "/nowhere/token"},
 		{"no rules file", nil, "rules check /nowhere/rules.yaml", lifecycle.ExitBadUsage, "/nowhere/rules.yaml"},
 		{"bad rules", nil, "rules check testdata/bad_rules.yaml", lifecycle.ExitFailed, ""},

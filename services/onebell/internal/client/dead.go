@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,10 +44,16 @@ type letter struct {
 	Subcode      int    `json:"subcode,omitempty"`
 }
 
+// deadStreams are the streams whose messages may be given up.
+var deadStreams = []string{"webhooks", "optins", "events", "people", "inventory", "waves", "sends", "outcomes"}
+
 // Validate is called when the arguments are read.
 func (c deadList) Validate() error {
 	if c.Limit < 1 {
 		return errors.New("--limit: expected at least 1")
+	}
+	if c.Stream != "" && !slices.Contains(deadStreams, strings.ToLower(c.Stream)) {
+		return fmt.Errorf("--stream=%q: expected one of %s", c.Stream, strings.Join(deadStreams, ", "))
 	}
 	return nil
 }

@@ -60,4 +60,9 @@ func TestDeadList(t *testing.T) {
 	if strings.TrimSpace(out) != "[]" {
 		t.Errorf("nothing of WAVES is dead, but: %s", out)
 	}
+	// An empty list would be an answer.
+	code, out, errOut = run(t, environ, "dead", "list", "--stream=send", "--json")
+	if code != lifecycle.ExitBadUsage || out != "" || !strings.Contains(errOut, "sends") {
+		t.Errorf("a stream that is none: status %d: %s%s", code, out, errOut)
+	}
 }
