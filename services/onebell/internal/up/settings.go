@@ -70,7 +70,7 @@ func prepare(o Options) (p *plan, err error) {
 	}()
 	if own.ReadyFile != "" {
 		if own.ReadyFile, err = clearReady(own.ReadyFile); err != nil {
-			return nil, exit.Failed(err)
+			return nil, exit.BadUsage(err)
 		}
 	}
 	if err := fill(environ, own.DataDir, o.Demo); err != nil {

@@ -99,6 +99,14 @@ func TestAStaleReadyFileGoesFirst(t *testing.T) {
 	}
 }
 
+func TestAReadyFileThatCannotBeWrittenIsABadSetting(t *testing.T) {
+	t.Parallel()
+	_, err := start(t, true, map[string]string{"ONEBELL_READY_FILE": filepath.Join(t.TempDir(), "missing", "ready.json")})
+	if exit.Status(err) != lifecycle.ExitBadUsage || !strings.Contains(err.Error(), "ONEBELL_READY_FILE") {
+		t.Errorf("status %d: %v", exit.Status(err), err)
+	}
+}
+
 func TestSealKeyIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

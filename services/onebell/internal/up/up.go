@@ -98,11 +98,15 @@ func (b bound) file(admin string) ready.File {
 	}
 }
 
-// clearReady removes a ready file that an earlier run left, and gives its absolute path.
+// clearReady removes a ready file that an earlier run left, and gives its absolute path. That it can be written is not
+// found out only when everything runs.
 func clearReady(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return "", fmt.Errorf("ready file: %w", err)
+		return "", fmt.Errorf("%s: %w", ready.Variable, err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return "", fmt.Errorf("%s=%q: the directory is not there: %w", ready.Variable, path, err)
 	}
 	return path, ready.Remove(path)
 }
