@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,7 +121,7 @@ func (c Consumer) one(ctx context.Context, js jetstream.JetStream, msg jetstream
 		trace.WithAttributes(attribute.String("messaging.destination.name", msg.Subject())))
 	defer span.End()
 	limited, cancel := context.WithTimeout(ctx, orDefault(c.AckWait, 30*time.Second))
-	err := c.Handle(limited, msg)
+	err := c.handle(limited, msg)
 	cancel()
 
 	decided := "done"
@@ -150,6 +152,17 @@ func (c Consumer) one(ctx context.Context, js jetstream.JetStream, msg jetstream
 	}
 }
 
+// handle asks Handle. A panic is a mistake of ours in one message: the others are worked all the same.
+func (c Consumer) handle(ctx context.Context, msg jetstream.Msg) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Log.Error("panic at a message", "consumer", c.Durable, "subject", msg.Subject(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.Handle(ctx, msg)
+}
+
 func (c Consumer) ack(ctx context.Context, msg jetstream.Msg) error {
 	if !c.Double {
 		return msg.Ack()
@@ -172,21 +185,33 @@ func (c Consumer) bury(ctx context.Context, js jetstream.JetStream, msg jetstrea
 func Bury(ctx context.Context, js jetstream.JetStream, deadSubject, subject string, headers nats.Header, body []byte, reason, detail string) error {
 	dead := nats.NewMsg(deadSubject)
 	maps.Copy(dead.Header, headers)
+	// What the publisher asked of the server (Nats-Expected-…, Nats-TTL, …) was about the first stream: this one would refuse
+	// it, for ever.
+	maps.DeleteFunc(dead.Header, func(name string, _ []string) bool { return strings.HasPrefix(strings.ToLower(name), "nats-") })
 	dead.Data = body
-	id := dead.Header.Get(nats.MsgIdHdr)
-	dead.Header.Del(nats.MsgIdHdr)
-	if id != "" {
+	if id := headers.Get(nats.MsgIdHdr); id != "" {
 		dead.Header.Set(nats.MsgIdHdr, subject+"|"+id)
 	}
 	dead.Header.Set(HeaderReason, reason)
 	dead.Header.Set(HeaderDetail, headerValue(detail))
 	dead.Header.Set(HeaderSubject, subject)
 	dead.Header.Set(HeaderFailedAt, time.Now().UTC().Format(time.RFC3339Nano))
-	if _, err := js.PublishMsg(ctx, dead); err != nil {
+	_, err := js.PublishMsg(ctx, dead)
+	if errors.Is(err, nats.ErrMaxPayload) && len(body) > room {
+		// The largest of messages leaves no room for the reason: a letter without its end is better than one that blocks its
+		// stream.
+		dead.Data = body[:len(body)-room]
+		dead.Header.Set(HeaderDetail, headerValue(fmt.Sprintf("(without the last %d bytes) %s", room, detail)))
+		_, err = js.PublishMsg(ctx, dead)
+	}
+	if err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	return nil
 }
+
+// room is what the headers of a dead letter take at most: its own four, and those of the original.
+const room = 16 << 10
 
 // headerValue is text as a header can hold it: one line, at most 500 bytes.
 func headerValue(s string) string {
