@@ -4,6 +4,7 @@ package reload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,8 @@ type File[T any] struct {
 	log     *slog.Logger
 	mu      sync.Mutex
 	seen    []byte // content last looked at, good or bad
-	refused string // why the newest version is not in force
+	refused string // why that content is not in force; empty: it is
+	away    string // why the file could not be read at the last look; empty: it could
 }
 
 // Open reads the file; it must be good the first time. `ready` shows a refused version from then on.
@@ -47,7 +49,7 @@ func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, r
 	ready.Note(filepath.Base(path), func() string {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.refused
+		return cmp.Or(f.away, f.refused)
 	})
 	return f, nil
 }
@@ -73,23 +75,30 @@ func (f *File[T]) look() {
 	content, err := os.ReadFile(f.path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && bytes.Equal(content, f.seen) {
+	if err != nil {
+		f.away = f.refuse(f.away, err)
 		return
 	}
-	var value T
-	if err == nil {
-		f.seen = content
-		value, err = f.parse(content)
+	f.away = ""
+	if bytes.Equal(content, f.seen) {
+		return
 	}
+	f.seen = content
+	value, err := f.parse(content)
 	if err != nil {
-		reason := fmt.Sprintf("the new version is refused, the old one stays in force: %v", err)
-		if reason != f.refused {
-			f.log.Error("file refused", "file", f.path, "err", err)
-		}
-		f.refused = reason
+		f.refused = f.refuse(f.refused, err)
 		return
 	}
 	f.refused = ""
 	f.value.Store(&value)
 	f.log.Info("file reloaded", "file", f.path)
+}
+
+// refuse logs why the file is not in force, unless that was said already, and gives the words for the readiness page.
+func (f *File[T]) refuse(said string, err error) string {
+	reason := fmt.Sprintf("the new version is refused, the old one stays in force: %v", err)
+	if reason != said {
+		f.log.Error("file refused", "file", f.path, "err", err)
+	}
+	return reason
 }

@@ -23,6 +23,7 @@ func TestABadVersionIsRefusedAndTheOldOneStays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const gone = "" // the file is not there for a moment, as while it is replaced
 	write("1")
 	synctest.Test(t, func(t *testing.T) {
 		var ready admin.Readiness
@@ -37,8 +38,22 @@ func TestABadVersionIsRefusedAndTheOldOneStays(t *testing.T) {
 			content string
 			want    int
 			note    bool
-		}{{"2", 2, false}, {"x", 2, true}, {"3", 3, false}} {
-			write(step.content)
+		}{
+			{"2", 2, false},
+			{"x", 2, true},
+			{gone, 2, true},
+			{"x", 2, true},
+			{"3", 3, false},
+			{gone, 3, true},
+			{"3", 3, false}, // as it was: the remark must go, too
+		} {
+			if step.content == gone {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				write(step.content)
+			}
 			time.Sleep(1100 * time.Millisecond) // virtual
 			synctest.Wait()
 			_, lines := ready.Report(ctx)
