@@ -1,10 +1,12 @@
 package alert_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -63,6 +65,8 @@ func TestEventsOverHTTP(t *testing.T) {
 		{"application/json", one("1"), 202, `{"accepted":1}`, 0}, // known already
 		{"", " [" + one("2") + "," + one("3") + "]", 202, `{"accepted":2}`, 2},
 		{"", `[]`, 202, `{"accepted":0}`, 0},
+		// One id for all lines of a delivery.
+		{"", `[{"event_id":"d","sku":"A","stock":{"available":1}},{"event_id":"d","sku":"B","stock":{"available":1}}]`, 202, `{"accepted":2}`, 2},
 		{"application/json", `{"eventId":"4","sku":"A","sale":{"startsAt":"2026-12-01T09:00:00Z"},"more":1}`, 202, `{"accepted":1}`, 1},
 		{
 			"application/json", "[" + one("5") + `,{"event_id":"6","sku":"A","stock":{"available":"x"}},` + one("7") + `,8]`, 400,
@@ -98,6 +102,27 @@ func TestEventsOverHTTP(t *testing.T) {
 	}
 	if body := new(bytes.Buffer); json.Compact(body, msg.Data) != nil || msg.Subject != "inventory.stock.A_B" || body.String() != `{"event_id":"1","sku":"A.B","stock":{}}` {
 		t.Errorf("%s: %s", msg.Subject, msg.Data)
+	}
+}
+
+func TestABodyThatIsCutShortIsNotAnsweredAsStored(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(h.http, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /v1/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("%s, want 400", resp.Status)
 	}
 }
 

@@ -47,8 +47,10 @@ func (in Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, fmt.Sprintf("the body is over %d bytes: send fewer events at once", maxBody), http.StatusRequestEntityTooLarge)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			http.Error(w, "the body did not come in time", http.StatusRequestTimeout)
+		default: // cut short or badly chunked; without an answer the server would say 200
+			http.Error(w, "the body cannot be read to its end", http.StatusBadRequest)
 		}
-		return // else the publisher went away
+		return
 	}
 	events, rejected := read(r.Header.Get(event.ContentType), body, time.Now())
 	refused.Add(ctx, int64(len(rejected)), label("door", "http"))

@@ -52,9 +52,11 @@ func (in Intake) store(ctx context.Context, events []*inventoryv1.Event) (stored
 	return stored, nil
 }
 
-// messageID comes from shop and event id, escaped because a header holds no line end and the two must not run together.
+// messageID comes from kind, shop, sku and event id, escaped because a header holds no line end and they must not run
+// together. Kind and sku are in it because some publishers give one id to a whole delivery: two of its lines must not be taken
+// for one.
 func messageID(e *inventoryv1.Event) string {
-	return url.QueryEscape(event.Shop(e)) + ":" + url.QueryEscape(e.GetEventId())
+	return event.Kind(e) + ":" + url.QueryEscape(event.Shop(e)) + ":" + url.QueryEscape(e.GetSku()) + ":" + url.QueryEscape(e.GetEventId())
 }
 
 var (
