@@ -186,6 +186,10 @@ func TestAnAlertWaitsForTheOptinsBeforeIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Somebody else's reader, who never reads, holds up nobody.
+	if _, err := h.js.CreateConsumer(t.Context(), topology.Optins, jetstream.ConsumerConfig{Durable: "somebody", AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
 	h.publish("stock", `"event_id":"e1","sku":"RAD","stock":{"available":3},`+rad)
 	testkit.Eventually(t, "the wave", func() bool { return h.count(topology.Waves) == 1 })
 	h.crowd.add("stock:RAD", 1, nil, nil)

@@ -49,14 +49,16 @@ func (d Desk) caughtUp(ctx context.Context, due time.Time) error {
 	}
 }
 
-// isBehind tells whether a durable consumer, which is the token service's, has not yet acknowledged all up to target.
+// isBehind tells whether the token service has not yet acknowledged all up to target. Others may read the opt-ins, too, as
+// slowly as they like.
 func isBehind(ctx context.Context, stream jetstream.Stream, target uint64) (bool, error) {
-	list := stream.ListConsumers(ctx)
-	behind := false
-	for info := range list.Info() {
-		if info.Config.Durable != "" && info.NumPending+uint64(info.NumAckPending) > 0 && info.AckFloor.Stream < target {
-			behind = true
-		}
+	reader, err := stream.Consumer(ctx, string(topology.Token))
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return false, nil
 	}
-	return behind, list.Err()
+	if err != nil {
+		return false, err
+	}
+	info := reader.CachedInfo()
+	return info.NumPending+uint64(info.NumAckPending) > 0 && info.AckFloor.Stream < target, nil
 }
