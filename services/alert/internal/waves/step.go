@@ -2,6 +2,8 @@ package waves
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -190,8 +192,12 @@ func (s *step) pack(ctx context.Context, sends []*sendv1.Send) (*nats.Msg, error
 	if err != nil {
 		return nil, fmt.Errorf("write pack: %w", err)
 	}
-	id := sends[0].GetSendId() + ":" + sends[len(sends)-1].GetSendId()
-	return stream.NewMsg(ctx, topology.SendSubject(s.page.ID, topology.Normal), id, body), nil
+	// All of them make the id: a step that is repeated after a crash may find somebody new between the same first and last.
+	all := sha256.New()
+	for _, send := range sends {
+		all.Write([]byte(send.GetSendId() + "\n"))
+	}
+	return stream.NewMsg(ctx, topology.SendSubject(s.page.ID, topology.Normal), hex.EncodeToString(all.Sum(nil)[:16]), body), nil
 }
 
 func outcome(ctx context.Context, o *outcomev1.Outcome) (*nats.Msg, error) {
