@@ -27,7 +27,7 @@ import (
 // Config is what the ingestor needs.
 type Config struct {
 	stream.Settings
-	Addr      config.Addr  `env:"ONEBELL_INGESTOR_ADDR" envDefault:"127.0.0.1:8080" help:"where the platform's webhooks come in (HTTP, open to everybody: the signature is the door)"`
+	Addr      config.Addr  `env:"ONEBELL_INGESTOR_ADDR" envDefault:":8080" help:"where the platform's webhooks come in (HTTP, open to everybody: the signature is the door)"`
 	PagesFile string       `env:"ONEBELL_PAGES_FILE" envDefault:"pages.yaml" help:"the pages of the business; reloaded when it changes"`
 	Listener  net.Listener `env:"-"`
 }

@@ -50,7 +50,8 @@ type upCommand struct {
 // Help is shown below the flags.
 func (upCommand) Help() string {
 	return `Every listener and setting is an environment variable: SETTINGS.md lists them. Unset ones have defaults on this machine
-only (loopback). A private redis-server is started when there is one on PATH; a stand-in does its work otherwise.`
+only (loopback), but for the ingestor's, which is public by nature (with --demo it is not). A private redis-server is
+started when there is one on PATH; a stand-in does its work otherwise.`
 }
 
 // Run lays the flags over the environment.

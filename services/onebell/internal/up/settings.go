@@ -96,6 +96,8 @@ func fill(environ map[string]string, dataDir string, demo bool) error {
 	if !demo {
 		return nil
 	}
+	// The demo shop's secrets are known to everybody, so the ingestor's signature keeps nobody out.
+	setDefault(environ, "ONEBELL_INGESTOR_ADDR", "127.0.0.1:8080")
 	for variable, name := range map[string]string{"ONEBELL_PAGES_FILE": "pages.yaml", "ONEBELL_RULES_FILE": "rules.yaml"} {
 		if environ[variable] == "" {
 			path, err := demoFile(dataDir, name)

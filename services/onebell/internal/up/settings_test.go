@@ -73,6 +73,9 @@ func TestDemoShop(t *testing.T) {
 	if p.environ["ONEBELL_RULES_FILE"] != rules {
 		t.Errorf("rules are %s", p.environ["ONEBELL_RULES_FILE"])
 	}
+	if got := p.environ["ONEBELL_INGESTOR_ADDR"]; got != "127.0.0.1:8080" {
+		t.Errorf("with secrets that everybody knows the ingestor listens on %q", got)
+	}
 	edited := []byte("alerts: []\n")
 	if err := os.WriteFile(rules, edited, 0o600); err != nil {
 		t.Fatal(err)

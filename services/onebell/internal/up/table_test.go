@@ -107,7 +107,8 @@ Where the user set nothing, ` + "`onebell up`" + ` gives its services:
 - ` + "`ONEBELL_WEBHOOK_URL`, `ONEBELL_EVENTS_URL`" + ` (for the simulator): the ingestor and the alert service beside it;
 - ` + "`ONEBELL_SIMULATOR_STATE`" + `: a file in the data directory, ` + "`simulator.jsonl`" + `;
 - ` + "`ONEBELL_ADMIN_ADDR`" + `: ` + "`127.0.0.1:9080`" + `, one for all services;
-- with ` + "`--demo`, `ONEBELL_PAGES_FILE` and `ONEBELL_RULES_FILE`" + `: a demo shop in the data directory.
+- with ` + "`--demo`, `ONEBELL_PAGES_FILE` and `ONEBELL_RULES_FILE`" + `: a demo shop in the data directory; and, because its
+  secrets are known to everybody, ` + "`ONEBELL_INGESTOR_ADDR`" + `: ` + "`127.0.0.1:8080`" + `.
 
 The addresses at which its services call each other are always those that were bound.
 `
