@@ -56,7 +56,7 @@ type identity struct {
 // settings say so, which is logged each time.
 func Open(addr net.Addr, s Settings, log *slog.Logger, ready *admin.Readiness) (*Door, error) {
 	if s.Insecure != "" && s.Insecure != "yes" {
-		return nil, fmt.Errorf("ONEBELL_INSECURE_LISTEN=%q: expected yes, or nothing", s.Insecure)
+		return nil, fault.New(fault.Invalid, "bad_setting", fmt.Errorf("ONEBELL_INSECURE_LISTEN=%q: expected yes, or nothing", s.Insecure))
 	}
 	if loopback(addr) {
 		return nil, nil
@@ -66,7 +66,8 @@ func Open(addr net.Addr, s Settings, log *slog.Logger, ready *admin.Readiness) (
 			log.Warn("listening beyond loopback without asking for identity (ONEBELL_INSECURE_LISTEN=yes)", "addr", addr.String())
 			return nil, nil
 		}
-		return nil, fmt.Errorf("%s is beyond loopback: set ONEBELL_API_TOKENS_FILE, or ONEBELL_INSECURE_LISTEN=yes to let everybody in", addr)
+		return nil, fault.New(fault.Invalid, "bad_setting",
+			fmt.Errorf("%s is beyond loopback: set ONEBELL_API_TOKENS_FILE, or ONEBELL_INSECURE_LISTEN=yes to let everybody in", addr))
 	}
 	file, err := reload.Open(s.TokensFile, parse, log, ready)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/onebell/onebell/pkg/admin"
 	"github.com/onebell/onebell/pkg/config"
+	"github.com/onebell/onebell/pkg/fault"
 	"github.com/onebell/onebell/pkg/telemetry"
 )
 
@@ -79,9 +80,20 @@ func Main[C any](name, about string, adminAddr config.Addr, run func(context.Con
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(ExitFailed)
 	}
-	os.Exit(ExitDone)
+	os.Exit(Status(err))
+}
+
+// Status is the exit status for the error of a program: a fault of kind Invalid comes from a setting, or a file that one names,
+// that cannot be used.
+func Status(err error) int {
+	switch {
+	case err == nil:
+		return ExitDone
+	case fault.Of(err).Kind == fault.Invalid:
+		return ExitBadUsage
+	}
+	return ExitFailed
 }
 
 // Signals is a context that ends at the first SIGTERM or SIGINT; the second then has its usual effect.

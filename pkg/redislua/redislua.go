@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/onebell/onebell/pkg/fault"
 )
 
 // Settings of a program that talks to Redis.
@@ -26,7 +28,7 @@ func Open(rawURL string) (redis.UniversalClient, error) {
 	quiet.Do(func() { redis.SetLogger(silence{}) })
 	o, err := parse(rawURL)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Invalid, "bad_setting", err)
 	}
 	o.ContextTimeoutEnabled = true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 3*time.Second, 3*time.Second

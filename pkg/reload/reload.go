@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/onebell/onebell/pkg/admin"
+	"github.com/onebell/onebell/pkg/fault"
 )
 
 // every is how often the file is looked at. Reading a few kilobytes costs nothing, and unlike change notices it works
@@ -33,16 +34,16 @@ type File[T any] struct {
 	away    string // why the file could not be read at the last look; empty: it could
 }
 
-// Open reads the file; it must be good the first time. `ready` shows a refused version from then on.
+// Open reads the file; it must be good the first time, else the error is a fault of kind Invalid. `ready` shows a refused version from then on.
 func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, ready *admin.Readiness) (*File[T], error) {
 	f := &File[T]{path: path, parse: parse, log: log}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Invalid, "bad_file", err)
 	}
 	value, err := parse(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fault.New(fault.Invalid, "bad_file", fmt.Errorf("%s: %w", path, err))
 	}
 	f.seen = content
 	f.value.Store(&value)

@@ -102,7 +102,7 @@ func (s ClientSettings) Token() (string, error) {
 	}
 	content, err := os.ReadFile(s.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("ONEBELL_API_TOKEN_FILE: %w", err)
+		return "", fault.New(fault.Invalid, "bad_setting", fmt.Errorf("ONEBELL_API_TOKEN_FILE: %w", err))
 	}
 	return strings.TrimSpace(string(content)), nil
 }
