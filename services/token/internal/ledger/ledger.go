@@ -11,7 +11,7 @@
 //	{page:shard}:c:<topic>          hash  permissions by state
 //	{page:shard}:t                  set   topics
 //	{page:shard}:o:<psid>           set   permissions of a person
-//	{page:shard}:u:<psid>           hash  x stopped (xs its sequence), i last interaction, l locale, t:<tag> sequence (negative: removed)
+//	{page:shard}:u:<psid>           hash  x stopped (xs its sequence, xn permissions changed), i last interaction, l locale, t:<tag> sequence (negative: removed)
 //	{page:shard}:x:<day>            str   permissions that lapse on a day (see entry)
 //	{page:shard}:x                  zset  days that have such a list
 //	{page:shard}:f                  hash  marks of forgotten people (see marks)

@@ -18,12 +18,14 @@ if ARGV[2] == 'tag' then
   return 0
 end
 if redis.call('SCARD', KEYS[2]) ~= #ARGV - 2 then return -1 end
-if tonumber(redis.call('HGET', KEYS[1], 'xs') or '0') > seq then return 0 end
+local last = tonumber(redis.call('HGET', KEYS[1], 'xs') or '0')
+if last > seq then return 0 end
 local stop = ARGV[2] == 'stop'
 redis.call('HSET', KEYS[1], 'x', stop and '1' or '0', 'xs', seq)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local changed = 0
+-- The same fact again, from the stream and from whoever said it, in either order: both are told what it changed.
+local changed = last == seq and tonumber(redis.call('HGET', KEYS[1], 'xn') or '0') or 0
 for i = 3, #ARGV do
   local at = (i - 3) * 3 + 3
   local key, waiting, counts = KEYS[at], KEYS[at + 1], KEYS[at + 2]
@@ -49,4 +51,5 @@ for i = 3, #ARGV do
     changed = changed + 1
   end
 end
+redis.call('HSET', KEYS[1], 'xn', changed)
 return changed

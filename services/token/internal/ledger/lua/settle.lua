@@ -82,6 +82,8 @@ if effect == 'cloud' then
   return 'settled'
 end
 if effect == 'release' then
+  -- Fences begin again when Redis was lost: the same number may be another send's.
+  if state == 'g' and own == fence and holder ~= send then return 'stale' end
   if unclear == '' then redis.call('HDEL', KEYS[1], 'y') else redis.call('HSET', KEYS[1], 'y', unclear) end
   local last = math.max(own, tonumber(p[10] or '0'))
   fence = math.max(fence, own)
