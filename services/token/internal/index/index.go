@@ -233,6 +233,9 @@ func (x *Index) replayStream(ctx context.Context, what, name string, first uint6
 	if err != nil {
 		return err
 	}
+	if info := consumer.CachedInfo(); info != nil && info.NumPending == 0 {
+		return nil // the last ones were erased: waiting for them would never end
+	}
 	it, err := consumer.Messages(jetstream.PullMaxMessages(2*batch), jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(5*time.Second))
 	if err != nil {
 		return err
