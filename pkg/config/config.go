@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -29,11 +30,20 @@ func Load[C any](environ map[string]string) (C, error) {
 	var c C
 	err := env.ParseWithOptions(&c, env.Options{Environment: environ})
 	problems := explain(reflect.TypeFor[C](), environ, err)
-	if v, ok := any(&c).(interface{ Validate() []error }); ok && len(problems) == 0 {
-		problems = v.Validate()
+	if v, ok := any(&c).(interface{ Validate() []error }); ok {
+		known := errors.Join(problems...)
+		for _, problem := range v.Validate() {
+			// What could not be read looks as if it were not set: that is told once.
+			if name := variable.FindString(problem.Error()); known == nil || name == "" || !slices.Contains(variable.FindAllString(known.Error(), -1), name) {
+				problems = append(problems, problem)
+			}
+		}
 	}
 	return c, errors.Join(problems...)
 }
+
+// variable finds the names of settings in an error.
+var variable = regexp.MustCompile(`ONEBELL_[A-Z0-9_]+`)
 
 // Table lists the variables of a C in the order of its fields.
 func Table[C any]() []Setting {

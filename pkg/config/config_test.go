@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -49,5 +50,30 @@ func TestTable(t *testing.T) {
 	table := config.Table[settings]()
 	if len(table) != 5 || table[0] != (config.Setting{Name: "T_URL", Default: "http://x.example/", Help: "where"}) {
 		t.Errorf("Table = %+v", table)
+	}
+}
+
+// checked refuses what is missing, after everything was read.
+type checked struct {
+	Addr config.Addr    `env:"ONEBELL_X_ADDR"`
+	Key  config.HTTPURL `env:"ONEBELL_X_KEY"`
+}
+
+func (c checked) Validate() (problems []error) {
+	if c.Key == "" {
+		problems = append(problems, errors.New("ONEBELL_X_KEY is not set"))
+	}
+	return problems
+}
+
+func TestWhatIsMissingIsToldTogetherWithWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load[checked](map[string]string{"ONEBELL_X_ADDR": "nowhere"})
+	if err == nil || !strings.Contains(err.Error(), "ONEBELL_X_ADDR") || !strings.Contains(err.Error(), "ONEBELL_X_KEY is not set") {
+		t.Errorf("err = %v, want both", err)
+	}
+	_, err = config.Load[checked](map[string]string{"ONEBELL_X_KEY": "no address"})
+	if err == nil || strings.Count(err.Error(), "ONEBELL_X_KEY") != 1 {
+		t.Errorf("err = %v, want it once", err)
 	}
 }
