@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +29,8 @@ type Intake struct {
 	Rules  func() *rules.Rules
 	Ready  func() error // nil when the index is complete; live consumers wait for it
 	Log    *slog.Logger
+
+	turns [64]sync.Mutex // see heed
 }
 
 // Consumers are the live consumers, one for each stream of facts that others write. (PEOPLE and OUTCOMES settled over gRPC
@@ -112,8 +116,19 @@ func (in *Intake) person(ctx context.Context, body []byte, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	_, err = in.Ledger.ApplyPerson(ctx, f, seq)
+	_, err = in.applyPerson(ctx, f, seq)
 	return err
+}
+
+// applyPerson applies a fact about a person.
+func (in *Intake) applyPerson(ctx context.Context, f *tokenv1.PersonFact, seq uint64) (changed int64, err error) {
+	if changed, err = in.Ledger.ApplyPerson(ctx, f, seq); err != nil {
+		return 0, err
+	}
+	if f.GetStopped() == nil && f.GetResumed() == nil {
+		return changed, nil
+	}
+	return changed, in.Ledger.NoteWish(ctx, f.GetPageId(), f.GetPsid(), f.GetAt().AsTime())
 }
 
 // touch notes the last interaction.
@@ -126,7 +141,7 @@ func (in *Intake) touch(ctx context.Context, msg jetstream.Msg, stored time.Time
 	return in.Ledger.Touch(ctx, page, psid, said.At)
 }
 
-// event notes the last interaction and sets the tags that the rules give.
+// event notes the last interaction, heeds a stop, and sets the tags that the rules give.
 func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -144,6 +159,11 @@ func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
+	if w := wishOf(said, known.GetLocale()); w != nothing {
+		if err := in.heed(ctx, page, psid, said, w, cause(msg, meta)); err != nil {
+			return err
+		}
+	}
 	add, err := in.Rules().Tags(said.Event, Person(page, psid, known))
 	if err != nil {
 		in.Log.Warn("a tag rule failed", "page", page, "kind", said.Kind, "err", err)
@@ -159,6 +179,14 @@ func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 	return err
 }
 
+// cause names an event for the ids of what follows from it, so that its repeat says nothing new.
+func cause(msg jetstream.Msg, meta *jetstream.MsgMetadata) string {
+	if id := msg.Headers().Get(nats.MsgIdHdr); id != "" {
+		return id
+	}
+	return "events-" + strconv.FormatUint(meta.Sequence.Stream, 10)
+}
+
 // Say publishes a fact about a person and applies it. id makes a repeat harmless; it may be empty.
 func (in *Intake) Say(ctx context.Context, fact *tokenv1.PersonFact, id string) (changed int64, err error) {
 	body, err := proto.Marshal(fact)
@@ -169,7 +197,7 @@ func (in *Intake) Say(ctx context.Context, fact *tokenv1.PersonFact, id string) 
 	if err != nil {
 		return 0, fault.Later(time.Second, "jetstream", fmt.Errorf("publish a fact about a person: %w", err))
 	}
-	return in.Ledger.ApplyPerson(ctx, fact, ack.Sequence)
+	return in.applyPerson(ctx, fact, ack.Sequence)
 }
 
 // Person is what rules see of a person; p may be nil.

@@ -30,7 +30,7 @@ var (
 // LoadScripts loads every script, so that pipelines find them.
 func (l *Ledger) LoadScripts(ctx context.Context) error {
 	l.pages.Clear() // this Redis may be another
-	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, epochScript)
+	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, wishedScript, epochScript)
 }
 
 // Epoch is the mark of the index; empty when it is not complete.
