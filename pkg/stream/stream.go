@@ -139,9 +139,15 @@ func TraceContext(ctx context.Context, h nats.Header) context.Context {
 // PublishAll publishes the messages together and waits until every one is stored. On an error some may be stored:
 // publishing all of them again must be harmless.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs ...*nats.Msg) error {
+	_, err := Publish(ctx, js, msgs...)
+	return err
+}
+
+// Publish is PublishAll that says where each message is stored.
+func Publish(ctx context.Context, js jetstream.JetStream, msgs ...*nats.Msg) ([]*jetstream.PubAck, error) {
 	if len(msgs) == 1 {
-		_, err := js.PublishMsg(ctx, msgs[0])
-		return err
+		ack, err := js.PublishMsg(ctx, msgs[0])
+		return []*jetstream.PubAck{ack}, err
 	}
 	futures := make([]jetstream.PubAckFuture, 0, len(msgs))
 	for _, msg := range msgs {
@@ -151,24 +157,26 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs ...*nats.Msg) 
 			stall = min(stall, time.Until(end))
 		}
 		if err := ctx.Err(); err != nil || stall <= 0 {
-			return cmp.Or(err, context.DeadlineExceeded)
+			return nil, cmp.Or(err, context.DeadlineExceeded)
 		}
 		f, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(stall))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		futures = append(futures, f)
 	}
+	acks := make([]*jetstream.PubAck, 0, len(msgs))
 	for _, f := range futures {
 		select {
-		case <-f.Ok():
+		case ack := <-f.Ok():
+			acks = append(acks, ack)
 		case err := <-f.Err():
-			return err
+			return nil, err
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	return nil
+	return acks, nil
 }
 
 // carrier lets the propagator write into NATS headers, whose names keep their case.
