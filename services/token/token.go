@@ -23,6 +23,7 @@ import (
 	"github.com/onebell/onebell/services/token/internal/ledger"
 	"github.com/onebell/onebell/services/token/internal/seal"
 	"github.com/onebell/onebell/services/token/internal/server"
+	"github.com/onebell/onebell/services/token/internal/sweep"
 )
 
 // Config are the settings of the service.
@@ -80,11 +81,13 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 
 	book := ledger.New(rdb, &cfg.SealKey)
 	in := &intake.Intake{JS: js, Ledger: book, Rules: rulesFile.Get, Log: p.Log}
-	idx := index.New(js, book, in.Apply, p.Log)
+	idx := index.New(js, book, in.ApplyMarks, in.Apply, p.Log)
 	in.Ready = idx.Ready
 	p.Ready.Check("token: index", func(context.Context) error { return idx.Ready() })
 	srv := rpc.NewServer(guard, server.Policy, p.Log)
 	tokenv1.RegisterTokenServiceServer(srv, &server.Server{JS: js, Ledger: book, Index: idx, Intake: in})
+
+	sweeper := &sweep.Sweeper{Ledger: book, Ready: idx.Ready, Log: p.Log}
 
 	parts := []lifecycle.Part{
 		{Name: "tokens file", Run: guard.Watch},
@@ -92,6 +95,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 		// From the first moment: while the index is not complete, calls are answered UNAVAILABLE.
 		rpc.Serve("grpc", ln, srv),
 		{Name: "index", Run: func(ctx context.Context) error { return run(ctx, cfg, idx, in, p) }},
+		{Name: "sweeper", Run: sweeper.Run},
 	}
 	return lifecycle.Run(ctx, stopLimit, parts...)
 }

@@ -33,6 +33,7 @@ type Apply func(ctx context.Context, stream string, msgs []jetstream.Msg) error
 type Index struct {
 	js     jetstream.JetStream
 	ledger *ledger.Ledger
+	marks  Apply
 	apply  Apply
 	log    *slog.Logger
 
@@ -41,9 +42,10 @@ type Index struct {
 	lost     chan struct{}
 }
 
-// New makes an index that does not serve yet.
-func New(js jetstream.JetStream, l *ledger.Ledger, apply Apply, log *slog.Logger) *Index {
-	x := &Index{js: js, ledger: l, apply: apply, log: log, lost: make(chan struct{}, 1)}
+// New makes an index that does not serve yet. marks applies the marks of forgotten people: they come first of all, so that what
+// is left of those people is not taken up.
+func New(js jetstream.JetStream, l *ledger.Ledger, marks, apply Apply, log *slog.Logger) *Index {
+	x := &Index{js: js, ledger: l, marks: marks, apply: apply, log: log, lost: make(chan struct{}, 1)}
 	x.epoch.Store("")
 	x.progress.Store("waiting for the streams")
 	return x
@@ -207,8 +209,11 @@ func (x *Index) keepLock(ctx context.Context, holder string, cancel context.Canc
 
 // replay applies the facts of every stream from the given sequences on, up to what is there now.
 func (x *Index) replay(ctx context.Context, what string, from map[string]uint64) error {
+	if err := x.replayStream(ctx, what, topology.People, from[topology.People]+1, x.marks); err != nil {
+		return fmt.Errorf("%s marks: %w", what, err)
+	}
 	for _, name := range Facts {
-		if err := x.replayStream(ctx, what, name, from[name]+1); err != nil {
+		if err := x.replayStream(ctx, what, name, from[name]+1, x.apply); err != nil {
 			return fmt.Errorf("%s %s: %w", what, name, err)
 		}
 	}
@@ -218,7 +223,7 @@ func (x *Index) replay(ctx context.Context, what string, from map[string]uint64)
 // batch is how many facts go to Redis in one round trip: 256 of them in a pipeline is where more adds only latency.
 const batch = 256
 
-func (x *Index) replayStream(ctx context.Context, what, name string, first uint64) error {
+func (x *Index) replayStream(ctx context.Context, what, name string, first uint64, apply Apply) error {
 	s, err := x.js.Stream(ctx, name)
 	if err != nil {
 		return err
@@ -255,7 +260,7 @@ func (x *Index) replayStream(ctx context.Context, what, name string, first uint6
 		msgs = append(msgs, msg)
 		over := meta.Sequence.Stream >= last || meta.NumPending == 0
 		if len(msgs) == batch || over {
-			if err := x.apply(ctx, name, msgs); err != nil {
+			if err := apply(ctx, name, msgs); err != nil {
 				return err
 			}
 			msgs = msgs[:0]

@@ -56,6 +56,9 @@ func (in *Intake) Consumers() []stream.Consumer {
 
 // live applies one message and, for an event, says what follows from it.
 func (in *Intake) live(ctx context.Context, name string, msg jetstream.Msg) error {
+	if over, err := in.forgotten(ctx, name, msg); err != nil || over {
+		return err
+	}
 	if name == topology.Events {
 		return in.event(ctx, msg)
 	}
@@ -64,6 +67,10 @@ func (in *Intake) live(ctx context.Context, name string, msg jetstream.Msg) erro
 
 // Apply applies messages of a stream during a rebuild: one that cannot be read was dealt with when it was live.
 func (in *Intake) Apply(ctx context.Context, name string, msgs []jetstream.Msg) error {
+	msgs, err := in.remembered(ctx, name, msgs)
+	if err != nil {
+		return err
+	}
 	return in.apply(ctx, name, msgs, true)
 }
 
@@ -79,6 +86,7 @@ func (in *Intake) apply(ctx context.Context, name string, msgs []jetstream.Msg, 
 		case topology.Optins:
 			var o ledger.Optin
 			if o, err = Optin(msg.Headers(), msg.Data(), meta.Timestamp, in.Rules().Topic); err == nil {
+				o.Seq = meta.Sequence.Stream
 				optins = append(optins, o)
 			}
 		case topology.Outcomes:

@@ -43,21 +43,15 @@ func entry(id string, lapses time.Time) []byte {
 	return e
 }
 
-// lapse is an entry that was read.
-type lapse struct {
-	id string
-	at time.Time
-}
-
-// lapses reads the entries of a shard's day. Those that were erased are left out.
-func lapses(shard, day int64, list string) []lapse {
-	all := make([]lapse, 0, len(list)/entryBytes)
+// lapses reads the entries of a day. Those that were erased are left out.
+func lapses(d Day, list string) []Lapse {
+	all := make([]Lapse, 0, len(list)/entryBytes)
 	for ; len(list) >= entryBytes; list = list[entryBytes:] {
 		if list[:idBytes] == erasedID {
 			continue
 		}
-		at := day*dayMS + int64(binary.BigEndian.Uint32([]byte(list[idBytes:entryBytes])))
-		all = append(all, lapse{ids.ShardName(int(shard)) + hex.EncodeToString([]byte(list[:idBytes])), time.UnixMilli(at)})
+		at := d.Number*dayMS + int64(binary.BigEndian.Uint32([]byte(list[idBytes:entryBytes])))
+		all = append(all, Lapse{ids.ShardName(d.Shard) + hex.EncodeToString([]byte(list[:idBytes])), time.UnixMilli(at)})
 	}
 	return all
 }

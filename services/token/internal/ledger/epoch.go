@@ -30,7 +30,8 @@ var (
 // LoadScripts loads every script, so that pipelines find them.
 func (l *Ledger) LoadScripts(ctx context.Context) error {
 	l.pages.Clear() // this Redis may be another
-	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, wishedScript, epochScript)
+	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, wishedScript, epochScript,
+		expireScript, closeDayScript, forgetScript)
 }
 
 // Epoch is the mark of the index; empty when it is not complete.
@@ -93,24 +94,30 @@ func (l *Ledger) Seen(ctx context.Context) (map[string]uint64, error) {
 
 // Clear removes an index that was made from other streams.
 func (l *Ledger) Clear(ctx context.Context) error {
-	remove := func(ctx context.Context, c redis.Cmdable) error {
-		for _, pattern := range []string{"{*:??}:*", epochKey, seenKey, pagesKey} {
-			keys := c.Scan(ctx, 0, pattern, 1000).Iterator()
-			for keys.Next(ctx) {
-				if err := c.Unlink(ctx, keys.Val()).Err(); err != nil {
-					return err
-				}
-			}
-			if err := keys.Err(); err != nil {
+	for _, pattern := range []string{"{*:??}:*", epochKey, seenKey, pagesKey} {
+		err := l.eachKey(ctx, pattern, func(ctx context.Context, c redis.Cmdable, key string) error { return c.Unlink(ctx, key).Err() })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachKey gives every key of a pattern, with the server that holds it, one at a time for each server.
+func (l *Ledger) eachKey(ctx context.Context, pattern string, take func(ctx context.Context, c redis.Cmdable, key string) error) error {
+	each := func(ctx context.Context, c redis.Cmdable) error {
+		keys := c.Scan(ctx, 0, pattern, 1000).Iterator()
+		for keys.Next(ctx) {
+			if err := take(ctx, c, keys.Val()); err != nil {
 				return err
 			}
 		}
-		return nil
+		return keys.Err()
 	}
 	if cluster, ok := l.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return remove(ctx, c) })
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return each(ctx, c) })
 	}
-	return remove(ctx, l.rdb)
+	return each(ctx, l.rdb)
 }
 
 func ignoreNil(err error) error {

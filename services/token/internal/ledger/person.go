@@ -19,6 +19,9 @@ import (
 // ApplyPerson applies a fact about a person. seq is its sequence in the stream PEOPLE: of two facts about one thing the later
 // holds. It gives the number of permissions that changed.
 func (l *Ledger) ApplyPerson(ctx context.Context, fact *tokenv1.PersonFact, seq uint64) (int64, error) {
+	if err := l.notePage(ctx, fact.GetPageId()); err != nil {
+		return 0, err
+	}
 	s := slotOf(fact.GetPageId(), ids.Shard(fact.GetPsid()))
 	switch what := fact.GetWhat().(type) {
 	case *tokenv1.PersonFact_Tagged:
@@ -69,6 +72,9 @@ func (l *Ledger) stop(ctx context.Context, s slot, psid string, seq uint64, how 
 
 // Touch notes that a person did something that opens the 24-hour window.
 func (l *Ledger) Touch(ctx context.Context, pageID, psid string, at time.Time) error {
+	if err := l.notePage(ctx, pageID); err != nil {
+		return err
+	}
 	s := slotOf(pageID, ids.Shard(psid))
 	_, err := l.run(ctx, []redislua.Call{{Script: touchScript, Keys: []string{s.person(psid)}, Args: []any{at.UnixMilli()}}})
 	return err

@@ -69,6 +69,23 @@ func (l *Ledger) Count(ctx context.Context, pageID, topic string) ([]*tokenv1.To
 			return nil, fmt.Errorf("count: %w", err)
 		}
 	}
+	return l.countTopics(ctx, pageID, topics)
+}
+
+// Topics counts permissions by state for topics of a page in order: at most n that begin with prefix and come after `after`.
+// more tells whether there are others.
+func (l *Ledger) Topics(ctx context.Context, pageID, prefix, after string, n int) (counts []*tokenv1.TopicCount, more bool, err error) {
+	topics, err := l.topics(ctx, pageID)
+	if err != nil {
+		return nil, false, fmt.Errorf("topics: %w", err)
+	}
+	topics = slices.DeleteFunc(topics, func(t string) bool { return t <= after || !strings.HasPrefix(t, prefix) })
+	more = len(topics) > n
+	counts, err = l.countTopics(ctx, pageID, topics[:min(n, len(topics))])
+	return counts, more, err
+}
+
+func (l *Ledger) countTopics(ctx context.Context, pageID string, topics []string) ([]*tokenv1.TopicCount, error) {
 	counts := make([]*tokenv1.TopicCount, len(topics))
 	pipe := l.rdb.Pipeline()
 	cmds := make([][]*redis.MapStringStringCmd, len(topics))

@@ -31,8 +31,13 @@ import (
 	"github.com/onebell/onebell/services/token/internal/ledger"
 )
 
-// Policy says who may call: services and operators all of it.
-var Policy = rpc.Policy{"/onebell.token.v1.TokenService/": {door.Caller, door.Operator}}
+// Policy says who may call: services and operators all of it, but for two methods.
+// What is about all of a person, for good or in full, is for operators.
+var Policy = rpc.Policy{
+	"/onebell.token.v1.TokenService/":             {door.Caller, door.Operator},
+	"/onebell.token.v1.TokenService/ForgetPerson": {door.Operator},
+	"/onebell.token.v1.TokenService/ExportPerson": {door.Operator},
+}
 
 // MaxItems bounds the items of one call.
 const MaxItems = 1000
@@ -91,8 +96,8 @@ func (s *Server) Record(ctx context.Context, req *tokenv1.RecordRequest) (*token
 	if err != nil {
 		return nil, err
 	}
-	if err := stream.PublishAll(ctx, s.JS, msgs...); err != nil {
-		return nil, fault.Later(time.Second, "jetstream", fmt.Errorf("the opt-ins are not all stored, call again: %w", err))
+	if err := s.storeOptins(ctx, optins, msgs); err != nil {
+		return nil, err
 	}
 	if _, err := s.Ledger.Record(ctx, optins); err != nil {
 		return nil, err
@@ -107,6 +112,39 @@ func (s *Server) Record(ctx context.Context, req *tokenv1.RecordRequest) (*token
 		known[id] = true // the same item once more in this call
 	}
 	return resp, s.Index.Confirm(ctx)
+}
+
+// storeOptins publishes the facts of an import and notes where they are stored. One that the stream takes for a repeat of
+// what was erased with its person is published as new.
+func (s *Server) storeOptins(ctx context.Context, optins []ledger.Optin, msgs []*nats.Msg) error {
+	acks, err := stream.Publish(ctx, s.JS, msgs...)
+	if err != nil {
+		return fault.Later(time.Second, "jetstream", fmt.Errorf("the opt-ins are not all stored, call again: %w", err))
+	}
+	var repeats []ledger.Fact
+	var at []int
+	for i, ack := range acks {
+		optins[i].Seq = ack.Sequence
+		if ack.Duplicate {
+			repeats, at = append(repeats, ledger.Fact{PageID: optins[i].PageID, PSID: optins[i].PSID, Seq: ack.Sequence}), append(at, i)
+		}
+	}
+	erased, err := s.Ledger.Forgotten(ctx, topology.Optins, repeats)
+	if err != nil {
+		return err
+	}
+	for j, i := range at {
+		if !erased[j] {
+			continue
+		}
+		msgs[i].Header.Del(nats.MsgIdHdr)
+		ack, err := s.JS.PublishMsg(ctx, msgs[i])
+		if err != nil {
+			return fault.Later(time.Second, "jetstream", fmt.Errorf("the opt-ins are not all stored, call again: %w", err))
+		}
+		optins[i].Seq = ack.Sequence
+	}
+	return nil
 }
 
 // recordMsg is the fact of an import, with the same message id as if the platform had sent it.
