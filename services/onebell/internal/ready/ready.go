@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/onebell/onebell/services/onebell/internal/whole"
 )
 
 // Variable names the ready file, for `onebell up` and for its clients.
@@ -35,17 +36,7 @@ func Write(path string, f File) error {
 	if err != nil {
 		return fmt.Errorf("ready file: %w", err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("ready file: %w", err)
-	}
-	_, err = temp.Write(append(content, '\n'))
-	err = errors.Join(err, temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name())
+	if err := whole.Write(path, append(content, '\n')); err != nil {
 		return fmt.Errorf("ready file: %w", err)
 	}
 	return nil

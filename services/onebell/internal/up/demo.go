@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/onebell/onebell/services/onebell/internal/whole"
 )
 
 //go:embed demo/pages.yaml demo/rules.yaml
@@ -28,7 +30,7 @@ func demoFile(dir, name string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("demo shop: %w", err)
 	}
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := whole.Write(path, content); err != nil {
 		return "", fmt.Errorf("demo shop: %w", err)
 	}
 	return path, nil

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/onebell/onebell/services/onebell/internal/whole"
 )
 
 // sealKeyName is the file in the data directory with the key that seals tokens before they reach Redis.
@@ -27,7 +29,8 @@ func sealKey(dir string) (string, error) {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
 	key := base64.StdEncoding.EncodeToString(raw)
-	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+	// Whole or not at all: with half a key, or another one, the tokens in Redis could not be opened.
+	if err := whole.Write(path, []byte(key+"\n")); err != nil {
 		return "", fmt.Errorf("seal key: %w", err)
 	}
 	return key, nil
