@@ -13,6 +13,7 @@ import (
 type event struct {
 	Timestamp json.RawMessage `json:"timestamp"`
 	Message   *struct {
+		IsEcho     bool   `json:"is_echo"`
 		Text       string `json:"text"`
 		QuickReply *struct {
 			Payload string `json:"payload"`
@@ -45,8 +46,11 @@ type Said struct {
 	Opens bool // opens the 24-hour window (platform notes, 2.5)
 }
 
+// kindStandby is the kind of everything that happens while another app leads the conversation.
+const kindStandby = "standby"
+
 // TaggingKinds are the event kinds that can say something about a person.
-var TaggingKinds = []string{"message", "postback", "referral", "optin", "reaction", "standby"}
+var TaggingKinds = []string{"message", "postback", "referral", "optin", "reaction", kindStandby}
 
 // ReadEvent reads a message of EVENTS; false when it is nothing that a person did, or cannot be read: it is kept in the
 // stream all the same.
@@ -57,6 +61,9 @@ func ReadEvent(kind string, body []byte, stored time.Time) (Said, bool) {
 	var e event
 	if err := json.Unmarshal(body, &e); err != nil {
 		return Said{}, false
+	}
+	if e.Message != nil && e.Message.IsEcho {
+		return Said{}, false // the page's own, in standby: see ReadEcho
 	}
 	var timestamp any = json.Number(strings.Trim(string(e.Timestamp), `"`))
 	s := Said{Event: rules.Event{Kind: kind}, At: optinTime(timestamp, "", stored)}

@@ -48,7 +48,9 @@ func (in *Intake) Consumers() []stream.Consumer {
 		}
 	}
 	events := base(topology.Events, 8)
-	for _, kind := range TaggingKinds {
+	// An echo that is put off until its lease is over holds up nobody else: as many as a busy minute brings.
+	events.MaxPending = 100_000
+	for _, kind := range append([]string{KindEcho}, TaggingKinds...) {
 		events.Subjects = append(events.Subjects, "events.*.*."+kind)
 	}
 	return []stream.Consumer{base(topology.Optins, 16), base(topology.People, 1), base(topology.Outcomes, 16), events}
@@ -158,8 +160,11 @@ func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 	if err := in.touch(ctx, msg, meta.Timestamp); err != nil {
 		return err
 	}
-	page, psid := msg.Headers().Get(topology.HeaderPage), msg.Headers().Get(topology.HeaderPerson)
-	said, ok := ReadEvent(msg.Headers().Get(topology.HeaderKind), msg.Data(), meta.Timestamp)
+	page, psid, kind := msg.Headers().Get(topology.HeaderPage), msg.Headers().Get(topology.HeaderPerson), msg.Headers().Get(topology.HeaderKind)
+	if e, ok := ReadEcho(kind, msg.Data(), meta.Timestamp); ok && psid != "" {
+		return in.echo(ctx, page, psid, e, msg, meta)
+	}
+	said, ok := ReadEvent(kind, msg.Data(), meta.Timestamp)
 	if !ok || psid == "" {
 		return nil
 	}

@@ -149,7 +149,7 @@ func wishOf(said Said, locale string) wish {
 	switch {
 	case word == stop:
 		return stop
-	case said.Kind == "standby":
+	case said.Kind == kindStandby:
 		return nothing
 	case slices.Contains(resumePayloads, payload), word == resume && payload == "":
 		return resume
