@@ -3,6 +3,7 @@
 package choose
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -11,6 +12,7 @@ import (
 	inventoryv1 "github.com/onebell/onebell/proto/onebell/inventory/v1"
 	sendv1 "github.com/onebell/onebell/proto/onebell/send/v1"
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
+	"github.com/onebell/onebell/proto/pages"
 	"github.com/onebell/onebell/proto/rules"
 	"github.com/onebell/onebell/proto/verdict"
 )
@@ -20,6 +22,7 @@ type Offer struct {
 	Alert   *inventoryv1.Alert
 	Rule    *rules.Alert
 	Product *inventoryv1.ProductState
+	Page    pages.Page // whose locale and timezone stand in for those of a person who has none known
 }
 
 // Choice is what was decided for one permission: a send, or the verdict with which the person is passed over.
@@ -35,7 +38,7 @@ func (o Offer) For(p *tokenv1.Permission, who *tokenv1.Person) Choice {
 	if v, reason := o.wish(p.GetWish()); v != "" {
 		return Choice{Verdict: v, Reason: reason}
 	}
-	words, err := o.Rule.Words(person(p, who), o.Alert.GetTopic(), o.product(), o.data(p, who))
+	words, err := o.Rule.Words(o.person(p, who), o.Alert.GetTopic(), o.product(), o.data(p, who))
 	if err != nil {
 		return Choice{Verdict: verdict.NoWords, Reason: err.Error()}
 	}
@@ -104,13 +107,15 @@ func (o Offer) isStock() bool { return o.Rule.Kind == "stock" }
 
 func (o Offer) available() int64 { return o.Product.GetStock().GetAvailable() }
 
-func person(p *tokenv1.Permission, who *tokenv1.Person) rules.Person {
-	out := rules.Person{PSID: p.GetPsid(), PageID: p.GetPageId(), Locale: who.GetLocale(), Tags: who.GetTags()}
+func (o Offer) person(p *tokenv1.Permission, who *tokenv1.Person) rules.Person {
+	out := rules.Person{PSID: p.GetPsid(), PageID: p.GetPageId(), Locale: o.locale(who), Timezone: o.Page.Timezone, Tags: who.GetTags()}
 	if at := who.GetLastInteractionAt(); at != nil {
 		out.LastInteractionAt = at.AsTime()
 	}
 	return out
 }
+
+func (o Offer) locale(who *tokenv1.Person) string { return cmp.Or(who.GetLocale(), o.Page.Locale) }
 
 func (o Offer) product() rules.Product {
 	p := o.Product.GetProduct()
@@ -137,7 +142,7 @@ func (o Offer) data(p *tokenv1.Permission, who *tokenv1.Person) map[string]any {
 	}
 	data := map[string]any{
 		"sku": o.Product.GetSku(), "shop": o.Product.GetShop(), "product": product,
-		"person": texts("locale", who.GetLocale()), "wish": wish,
+		"person": texts("locale", o.locale(who)), "wish": wish,
 	}
 	switch price := o.Alert.GetPrice(); {
 	case o.isStock():

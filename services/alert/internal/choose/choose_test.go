@@ -9,6 +9,7 @@ import (
 	"github.com/onebell/onebell/proto/ids"
 	inventoryv1 "github.com/onebell/onebell/proto/onebell/inventory/v1"
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
+	"github.com/onebell/onebell/proto/pages"
 	"github.com/onebell/onebell/proto/rules"
 	"github.com/onebell/onebell/proto/verdict"
 	"github.com/onebell/onebell/services/alert/internal/choose"
@@ -17,6 +18,7 @@ import (
 const words = `
 segments:
   white-wine: "'white-wine' in person.tags"
+  french: "person.locale.startsWith('fr') && person.timezone == 'Europe/Paris'"
 alerts:
   - topic: stock
     min_available: 2
@@ -29,6 +31,7 @@ alerts:
       - {text: "{{.sku}} of {{.shop}}: {{.price.amount}} {{.price.currency}} instead of {{.price.was}}{{with .wish}}, you asked for {{.below}}{{end}}"}
   - topic: sale
     messages:
+      - {segment: french, text: "{{.product.title}} : soldes ({{.person.locale}})"}
       - {text: "{{.product.title}} from {{.starts_at}} for {{.person.locale}}"}
 `
 
@@ -138,5 +141,23 @@ func TestWordsAndConditionOfASend(t *testing.T) {
 	}
 	if got := sale.For(&tokenv1.Permission{}, nil); !strings.Contains(got.Reason, "locale") {
 		t.Errorf("reason %q, want the field that is missing", got.Reason)
+	}
+}
+
+func TestWhatIsNotKnownOfAPersonIsThePages(t *testing.T) {
+	t.Parallel()
+	o := offer(t, "sale")
+	o.Page = pages.Page{Locale: "fr_FR", Timezone: "Europe/Paris"}
+	for locale, want := range map[string]string{
+		"":      "Rad shirt : soldes (fr_FR)",
+		"fr_CA": "Rad shirt : soldes (fr_CA)",
+		"en_GB": "Rad shirt from 2026-12-01T09:00:00Z for en_GB",
+	} {
+		if got := o.For(&tokenv1.Permission{}, &tokenv1.Person{Locale: locale}); got.Send.GetMessage().GetText() != want {
+			t.Errorf("locale %q: %v, want %q", locale, got, want)
+		}
+	}
+	if got := o.For(&tokenv1.Permission{}, nil); got.Segment != "french" {
+		t.Errorf("nobody known: %v, want the words of the page's locale", got)
 	}
 }

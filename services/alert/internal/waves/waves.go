@@ -110,7 +110,7 @@ func (d Desk) Handle(ctx context.Context, msg jetstream.Msg) error {
 		}
 	}
 	begun := time.Now()
-	s := step{desk: d, wave: wave, page: page, offer: choose.Offer{Alert: wave.GetAlert(), Rule: rule, Product: state}}
+	s := step{desk: d, wave: wave, page: page, offer: choose.Offer{Alert: wave.GetAlert(), Rule: rule, Product: state, Page: page}}
 	s.size()
 	if err := s.choose(ctx); err != nil {
 		return err
