@@ -111,32 +111,42 @@ type Rendered struct {
 	Segment string
 	Text    string
 	Buttons []RenderedButton
+	Failed  []Failure // segments asked before that could not tell
+}
+
+// Failure is a segment whose expression failed for a person: it counts as not fitting.
+type Failure struct {
+	Segment string
+	Err     error
 }
 
 // RenderedButton opens a page.
 type RenderedButton struct{ URL, Title string }
 
-// Words chooses the first message whose segment fits the person and fills it in. An error means that this person's
-// message cannot be rendered (verdict no_words); it names the message and the field, never what a person wrote.
+// Words chooses the first message whose segment fits the person and fills it in. A segment whose expression fails does not
+// fit; Failed tells of it, with an error too. An error means that this person's message cannot be rendered (verdict
+// no_words); it names the message and the field, never what a person wrote.
 func (a *Alert) Words(person Person, topic string, product Product, data map[string]any) (Rendered, error) {
 	in := map[string]any{"person": person, "topic": topic, "product": product}
+	var failed []Failure
 	for i, m := range a.messages {
 		if m.segment != nil {
 			fits, err := evalBool(m.segment, in)
 			if err != nil {
-				return Rendered{}, fmt.Errorf("segment %s: %w", m.name, err)
+				failed = append(failed, Failure{m.name, err})
 			}
 			if !fits {
 				continue
 			}
 		}
 		out, err := m.render(data)
+		out.Failed = failed
 		if err != nil {
-			return Rendered{}, fmt.Errorf("message %d (%s): %w", i, m.name, err)
+			return out, fmt.Errorf("message %d (%s): %w", i, m.name, err)
 		}
 		return out, nil
 	}
-	return Rendered{}, errors.New("no message fits: the last one needs to be without a segment")
+	return Rendered{Failed: failed}, errors.New("no message fits: the last one needs to be without a segment")
 }
 
 type message struct {

@@ -65,6 +65,31 @@ func TestWordsBySegment(t *testing.T) {
 	}
 }
 
+func TestASegmentThatFailsDoesNotFit(t *testing.T) {
+	t.Parallel()
+	a, _ := parse(t, `
+segments:
+  first-tag: "person.tags[0] == 'vip'"
+  french: "person.locale == 'fr_FR'"
+alerts:
+  - topic: sale
+    messages: [{segment: first-tag, text: vip}, {segment: french, text: bonjour}, {text: "{{.hello}}"}]
+`).Alert("sale")
+	data := map[string]any{"hello": "hello"}
+	for locale, want := range map[string]string{"fr_FR": "bonjour", "": "hello"} {
+		got, err := a.Words(rules.Person{Locale: locale}, "sale:x", rules.Product{}, data)
+		if err != nil || got.Text != want || len(got.Failed) != 1 || got.Failed[0].Segment != "first-tag" || got.Failed[0].Err == nil {
+			t.Errorf("no tags, locale %q: %+v, %v, want %q and the segment that failed", locale, got, err, want)
+		}
+	}
+	if got, err := a.Words(rules.Person{Tags: []string{"vip"}}, "sale:x", rules.Product{}, data); err != nil || got.Text != "vip" || len(got.Failed) != 0 {
+		t.Errorf("vip: %+v, %v", got, err)
+	}
+	if got, err := a.Words(rules.Person{}, "sale:x", rules.Product{}, nil); err == nil || len(got.Failed) != 1 {
+		t.Errorf("no words: %+v, %v, want both told", got, err)
+	}
+}
+
 func TestLimitsAreCheckedAfterRendering(t *testing.T) {
 	t.Parallel()
 	a, _ := parse(t, `

@@ -27,10 +27,11 @@ type Offer struct {
 
 // Choice is what was decided for one permission: a send, or the verdict with which the person is passed over.
 type Choice struct {
-	Send    *sendv1.Send // nil: passed over
-	Segment string       // whose words they are
-	Verdict string       // empty: told
-	Reason  string       // words for a reader; never those of the message
+	Send    *sendv1.Send    // nil: passed over
+	Segment string          // whose words they are
+	Verdict string          // empty: told
+	Reason  string          // words for a reader; never those of the message
+	Failed  []rules.Failure // segments that could not tell whether the person is of them
 }
 
 // For decides for one permission. who may be nil: then nothing is known of the person.
@@ -40,13 +41,13 @@ func (o Offer) For(p *tokenv1.Permission, who *tokenv1.Person) Choice {
 	}
 	words, err := o.Rule.Words(o.person(p, who), o.Alert.GetTopic(), o.product(), o.data(p, who))
 	if err != nil {
-		return Choice{Verdict: verdict.NoWords, Reason: err.Error()}
+		return Choice{Verdict: verdict.NoWords, Reason: err.Error(), Failed: words.Failed}
 	}
 	message := &sendv1.Message{Text: words.Text}
 	for _, b := range words.Buttons {
 		message.Buttons = append(message.Buttons, &sendv1.Button{Url: b.URL, Title: b.Title})
 	}
-	return Choice{Segment: words.Segment, Send: &sendv1.Send{
+	return Choice{Segment: words.Segment, Failed: words.Failed, Send: &sendv1.Send{
 		SendId:  ids.Send(o.Alert.GetAlertId(), p.GetPermissionId()),
 		AlertId: o.Alert.GetAlertId(), PermissionId: p.GetPermissionId(), Topic: p.GetTopic(),
 		Message: message, Condition: o.condition(p.GetWish()),

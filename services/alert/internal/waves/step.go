@@ -122,6 +122,7 @@ func (s *step) decide(ctx context.Context, answer *tokenv1.ListWaitingResponse) 
 			who = answer.GetPeople()[i]
 		}
 		choice := s.offer.For(p, who)
+		s.desk.failures.note(ctx, s.offer.Rule.Kind, choice.Failed, s.desk.Log)
 		if choice.Send == nil {
 			s.passed = append(s.passed, s.passOver(p, choice))
 			counts[choice.Verdict]++

@@ -37,6 +37,8 @@ type Desk struct {
 	Pages    *reload.File[pages.File]
 	Rules    *reload.File[*rules.Rules]
 	Log      *slog.Logger
+
+	failures *failures
 }
 
 const (
@@ -55,6 +57,7 @@ const (
 
 // Consumer works the waves of all pages.
 func (d Desk) Consumer() stream.Consumer {
+	d.failures = &failures{said: map[string]time.Time{}}
 	return stream.Consumer{
 		Stream: topology.Waves, Durable: "alert", AckWait: ackWait, Workers: 4, MaxPending: waiting, Double: true,
 		DeadSubject: topology.DeadSubject(topology.Waves), Log: d.Log, Handle: d.Handle,
