@@ -51,6 +51,33 @@ func TestASendInFlightIsTakenUpAgain(t *testing.T) {
 	}
 }
 
+// The same sends in two packs, while the first is in work: the token service would take the second grant for a repeat after
+// a crash.
+func TestASendInWorkIsNotCalledASecondTimeBesideIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived, answer := make(chan struct{}, 8), make(chan struct{})
+	w.platform.set(func(http.ResponseWriter, *http.Request, request, func() bool) bool {
+		arrived <- struct{}{}
+		<-answer
+		return false
+	})
+	w.start(w.config())
+	ann, bob := w.send(pageID, "ann"), w.send(pageID, "bob")
+	w.publish(pageID, ann, ann) // twice in one pack, too
+	<-arrived
+	w.publish(pageID, bob, ann)
+	testkit.Eventually(t, "the second pack is put off", func() bool { return strings.Contains(w.log.String(), "reason=in_work") })
+	if n := len(w.platform.requests()); n != 1 {
+		t.Errorf("%d calls while the first is under way", n)
+	}
+	close(answer)
+	w.settled(2)
+	if n := len(w.platform.requests()); n != 2 {
+		t.Errorf("%d calls for 2 people", n)
+	}
+}
+
 func TestAStopInTheMiddleOfAPackLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

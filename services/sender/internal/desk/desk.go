@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	sendv1 "github.com/onebell/onebell/proto/onebell/send/v1"
 	"github.com/onebell/onebell/proto/pages"
 	"github.com/onebell/onebell/services/sender/internal/grants"
 	"github.com/onebell/onebell/services/sender/internal/graph"
@@ -42,13 +43,14 @@ type Desk struct {
 
 	mu      sync.Mutex
 	working map[string]*page
+	inWork  map[string]bool // ids of the sends that are in work here
 }
 
 // Run works the packs of every page of pages.yaml, and follows the file, until ctx ends; then it finishes or releases what
 // was taken.
 func (d *Desk) Run(ctx context.Context) error {
 	d.mu.Lock()
-	d.working = map[string]*page{}
+	d.working, d.inWork = map[string]*page{}, map[string]bool{}
 	d.mu.Unlock()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -102,6 +104,30 @@ func (d *Desk) page(id string) (*page, bool) {
 	defer d.mu.Unlock()
 	p, ok := d.working[id]
 	return p, ok
+}
+
+// take notes that sends are in work; false when one of them is already. They are kept for all pages together: a page that
+// left pages.yaml and came back has packs of its earlier life in work.
+func (d *Desk) take(sends []*sendv1.Send) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range sends {
+		if d.inWork[s.GetSendId()] {
+			return false
+		}
+	}
+	for _, s := range sends {
+		d.inWork[s.GetSendId()] = true
+	}
+	return true
+}
+
+func (d *Desk) leave(sends []*sendv1.Send) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range sends {
+		delete(d.inWork, s.GetSendId())
+	}
 }
 
 func (d *Desk) all() []*page {

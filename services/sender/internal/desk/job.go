@@ -31,6 +31,7 @@ type job struct {
 	cause    string
 	since    time.Duration // how long the pack has been in the queue
 	begun    time.Time
+	taken    bool // its sends are noted as in work
 
 	mu       sync.Mutex
 	left     int // sends whose call has not begun
@@ -142,10 +143,15 @@ func (j *job) grant(ctx context.Context) ([]task, error) {
 	return tasks, nil
 }
 
-// usable are the sends that have what a call needs; the others are given up.
+// usable are the sends that have what a call needs, each once; the others are given up.
 func (j *job) usable(ctx context.Context) ([]*sendv1.Send, error) {
 	var sends []*sendv1.Send
+	seen := map[string]bool{}
 	for _, s := range j.pack.GetSends() {
+		if seen[s.GetSendId()] {
+			continue // twice in one pack is once
+		}
+		seen[s.GetSendId()] = s.GetSendId() != ""
 		if _, ok := ids.PermissionShard(s.GetPermissionId()); ok && s.GetSendId() != "" && s.GetMessage().GetText() != "" {
 			sends = append(sends, s)
 			continue

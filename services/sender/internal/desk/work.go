@@ -34,6 +34,10 @@ func (p *page) work(stopping context.Context, u topology.Urgency, msg jetstream.
 
 	j := newJob(stopping, p, u, msg, pack)
 	err := j.start(ctx, bad)
+	if j.taken {
+		// Not before the acknowledgement: until then the pack may come a second time.
+		defer p.leave(pack.GetSends())
+	}
 	p.called(u, j.waiting())
 	j.tell(err)
 	done()
@@ -104,6 +108,11 @@ func (j *job) start(ctx context.Context, bad error) error {
 		if wait := time.Until(due.AsTime()); wait > 0 {
 			return fault.Later(wait, "not_before", errors.New("its time has not come"))
 		}
+	}
+	// A pack that was given out again although it is in work here, or another one with the same sends: the token service
+	// takes the second grant for a repeat after a crash, and a second call would go out beside the first.
+	if j.taken = j.p.take(j.pack.GetSends()); !j.taken {
+		return fault.Later(j.p.AckWait, "in_work", errors.New("a send of the pack is in work here"))
 	}
 	return j.run(ctx)
 }
