@@ -67,6 +67,7 @@ func TestEventsOverHTTP(t *testing.T) {
 		{"", `[]`, 202, `{"accepted":0}`, 0},
 		// One id for all lines of a delivery.
 		{"", `[{"event_id":"d","sku":"A","stock":{"available":1}},{"event_id":"d","sku":"B","stock":{"available":1}}]`, 202, `{"accepted":2}`, 2},
+		{"", `[{"event_id":"d","sku":"A","stock":{"available":1}},{"event_id":"d","sku":"A","price":{"amount":"5","currency":"EUR"}}]`, 202, `{"accepted":2}`, 1},
 		{"application/json", `{"eventId":"4","sku":"A","sale":{"startsAt":"2026-12-01T09:00:00Z"},"more":1}`, 202, `{"accepted":1}`, 1},
 		{
 			"application/json", "[" + one("5") + `,{"event_id":"6","sku":"A","stock":{"available":"x"}},` + one("7") + `,8]`, 400,

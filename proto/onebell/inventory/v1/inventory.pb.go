@@ -28,7 +28,8 @@ const (
 // Read as proto3 JSON or, with the header `Content-Type: application/protobuf`, as binary protobuf.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the event in the publisher's system, required. The same id again is the same event and changes nothing.
+	// Id of the event in the publisher's system, required. The same id again, for the same shop, sku and kind, is the
+	// same event and changes nothing.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// Whose product it is: matched with `shop` in pages.yaml. Empty means "default".
 	Shop string `protobuf:"bytes,2,opt,name=shop,proto3" json:"shop,omitempty"`
@@ -797,7 +798,8 @@ func (x *SaleState) GetAlertId() string {
 	return ""
 }
 
-// AppliedEvent remembers what one event did, so that a repeat after a crash does the same.
+// AppliedEvent remembers what one event did, so that a repeat after a crash does the same. An event is known by its id and
+// kind: some publishers give one id to the stock and the price of a delivery.
 type AppliedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
@@ -805,8 +807,10 @@ type AppliedEvent struct {
 	// The alert it made, unset when it made none.
 	Alert *Alert `protobuf:"bytes,2,opt,name=alert,proto3" json:"alert,omitempty"`
 	// Its sequence in the stream INVENTORY: the same message again, after a crash, does the same again; another message with
-	// this event_id is the publisher's repeat and does nothing.
-	Stored        uint64 `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	// this event_id and kind is the publisher's repeat and does nothing.
+	Stored uint64 `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	// Its kind: stock, price or sale. Empty in states written before it was kept: then any.
+	Kind          string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -860,6 +864,13 @@ func (x *AppliedEvent) GetStored() uint64 {
 		return x.Stored
 	}
 	return 0
+}
+
+func (x *AppliedEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
 }
 
 // Alert is the decision that an event deserves messages.
@@ -1023,11 +1034,12 @@ const file_onebell_inventory_v1_inventory_proto_rawDesc = "" +
 	"\tSaleState\x12.\n" +
 	"\x04mark\x18\x01 \x01(\v2\x1a.onebell.inventory.v1.MarkR\x04mark\x127\n" +
 	"\tstarts_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bstartsAt\x12\x19\n" +
-	"\balert_id\x18\x03 \x01(\tR\aalertId\"t\n" +
+	"\balert_id\x18\x03 \x01(\tR\aalertId\"\x88\x01\n" +
 	"\fAppliedEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x121\n" +
 	"\x05alert\x18\x02 \x01(\v2\x1b.onebell.inventory.v1.AlertR\x05alert\x12\x16\n" +
-	"\x06stored\x18\x03 \x01(\x04R\x06stored\"\x8b\x02\n" +
+	"\x06stored\x18\x03 \x01(\x04R\x06stored\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\"\x8b\x02\n" +
 	"\x05Alert\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x19\n" +

@@ -13,6 +13,7 @@ import (
 	"github.com/onebell/onebell/proto/ids"
 	inventoryv1 "github.com/onebell/onebell/proto/onebell/inventory/v1"
 	"github.com/onebell/onebell/proto/rules"
+	"github.com/onebell/onebell/services/alert/internal/event"
 )
 
 // Reason is why an event became an alert, or did not.
@@ -46,6 +47,12 @@ type Event struct {
 	Stored   time.Time // when the stream took it
 }
 
+// is tells whether an applied event is this one. The kind is part of the identity: one id may come with the stock and with
+// the price of a sku, which are two things to tell.
+func (e Event) is(a *inventoryv1.AppliedEvent) bool {
+	return a.GetEventId() == e.GetEventId() && (a.GetKind() == "" || a.GetKind() == event.Kind(e.Event))
+}
+
 // Decision is what an event means.
 type Decision struct {
 	State   *inventoryv1.ProductState // what is known afterwards
@@ -63,7 +70,7 @@ const remembered = 32
 // `hold` counts from when the stream took the event, not from `occurred_at`: that the change has lasted can only be known
 // from there on, and a publisher's clock may be wrong.
 func Judge(e Event, known *inventoryv1.ProductState, rule *rules.Alert) Decision {
-	if i := slices.IndexFunc(known.GetApplied(), func(a *inventoryv1.AppliedEvent) bool { return a.GetEventId() == e.GetEventId() }); i >= 0 {
+	if i := slices.IndexFunc(known.GetApplied(), e.is); i >= 0 {
 		if before := known.GetApplied()[i]; before.GetStored() == e.Sequence {
 			return Decision{State: known, Alert: before.GetAlert(), Reason: Redelivered}
 		}
@@ -253,7 +260,7 @@ func lastDue(state *inventoryv1.ProductState, alertID string, before *timestampp
 
 // remember adds an event to those applied and forgets the oldest, but never the ones whose alerts are in force.
 func remember(state *inventoryv1.ProductState, e Event, alert *inventoryv1.Alert) {
-	state.Applied = append(state.Applied, &inventoryv1.AppliedEvent{EventId: e.GetEventId(), Alert: alert, Stored: e.Sequence})
+	state.Applied = append(state.Applied, &inventoryv1.AppliedEvent{EventId: e.GetEventId(), Kind: event.Kind(e.Event), Alert: alert, Stored: e.Sequence})
 	for len(state.Applied) > remembered {
 		i := slices.IndexFunc(state.Applied, func(a *inventoryv1.AppliedEvent) bool { return !InForce(state, a.GetAlert().GetAlertId()) })
 		state.Applied = slices.Delete(state.Applied, i, i+1)

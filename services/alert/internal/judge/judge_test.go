@@ -94,6 +94,14 @@ func TestStories(t *testing.T) {
 			{2 * m, "2", 0, 0, judge.SoldOut, 0, false},
 			{3 * m, "1", 0, 3, judge.Repeated, 0, false},
 		}},
+		"one id for the stock and the price of a delivery": {&rules.Alert{MinAvailable: 1}, []step{
+			{0, "1", 0, 3, judge.BackInStock, 0, true},
+			{m, "1", 0, "50 EUR 60", judge.PriceDropped, m, true},
+			{m, "1", 0, 60 * m, judge.SaleAnnounced, 60 * m, true},
+			{m, "1", 0, 3, judge.Repeated, 0, true},
+			{m, "1", 0, "40 EUR", judge.Repeated, 0, true},
+			{m, "1", 0, 90 * m, judge.Repeated, 0, true},
+		}},
 		"hold and cool_down": {&rules.Alert{MinAvailable: 1, Hold: m, CoolDown: 15 * m}, []step{
 			{0, "1", 0, 3, judge.BackInStock, m, true},
 			{2 * m, "2", 0, 0, judge.SoldOut, 0, false},
@@ -189,6 +197,14 @@ func TestEmptyFieldsKeepWhatIsKnownOfTheProduct(t *testing.T) {
 	want := &inventoryv1.Product{Title: "Rad shirt (M)", Url: "https://x.example/1", Tags: []string{"shirts"}}
 	if !proto.Equal(state.GetProduct(), want) {
 		t.Errorf("product %v, want %v", state.GetProduct(), want)
+	}
+}
+
+func TestAnEventOfAStateWithoutKindsIsKnown(t *testing.T) {
+	t.Parallel()
+	state := &inventoryv1.ProductState{Applied: []*inventoryv1.AppliedEvent{{EventId: "1", Stored: 9}}}
+	if got := judge.Judge(event(step{event: "1", what: 3}, 0), state, &rules.Alert{MinAvailable: 1}); got.Reason != judge.Repeated {
+		t.Errorf("%s, want %s", got.Reason, judge.Repeated)
 	}
 }
 
