@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"regexp"
@@ -65,13 +66,23 @@ const (
 	maxSendsPerSecond     = 300 // the platform's own limit for text
 )
 
+// nothing is said of a file without content. It is refused, although `pages: []` is not: a file is empty for a moment while
+// some editors write it, and a service that knows no page refuses its webhooks.
+const nothing = `pages.yaml: nothing in it, expected the pages of the business ("pages: []" when there is none yet), like
+pages:
+  - id: "104200000000017"
+    access_token: ${PAGE_TOKEN}
+    app_secrets: ["${APP_SECRET}"]`
+
 // Parse reads the text of a pages.yaml. ${VAR} and file:PATH in tokens and secrets are expanded: lookup gives the value
 // of a variable. The error lists every problem, each with the page and the field.
 func Parse(text []byte, lookup func(string) (string, bool)) (File, error) {
 	var f File
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil {
+	if err := dec.Decode(&f); errors.Is(err, io.EOF) {
+		return File{}, errors.New(nothing)
+	} else if err != nil {
 		return File{}, fmt.Errorf("pages.yaml: %w", err)
 	}
 	var problems []error

@@ -72,3 +72,21 @@ pages:
 		t.Errorf("a misspelt field: %v, want its line", err)
 	}
 }
+
+func TestAFileWithoutContentIsToldWhatIsExpected(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", " \n", "# pages to come\n"} {
+		_, err := pages.Parse([]byte(text), env)
+		if err == nil || !strings.HasPrefix(err.Error(), "pages.yaml: nothing in it") || !strings.Contains(err.Error(), "access_token: ${PAGE_TOKEN}") {
+			t.Errorf("%q: %v, want the file and an example", text, err)
+			continue
+		}
+		_, example, _ := strings.Cut(strings.ReplaceAll(err.Error(), "${APP_SECRET}", "${SECRET}"), "like\n")
+		if f, err := pages.Parse([]byte(example), env); err != nil || len(f.Pages) != 1 {
+			t.Errorf("the example: %v", err)
+		}
+	}
+	if f, err := pages.Parse([]byte("pages: []\n"), env); err != nil || len(f.Pages) != 0 {
+		t.Errorf("no pages yet: %v, %v", f, err)
+	}
+}

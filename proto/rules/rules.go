@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"text/template"
@@ -51,12 +52,12 @@ type payloadRule struct {
 // Fallback is the name of the segment of everybody for whom no other message fits.
 const Fallback = "fallback"
 
-// Parse reads the text of a rules.yaml. The error lists every problem, each with line and column.
+// Parse reads the text of a rules.yaml. One without content, or with comments only, has no rules. The error lists every problem, each with line and column.
 func Parse(text []byte) (*Rules, error) {
 	var f file
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil && len(bytes.TrimSpace(text)) > 0 {
+	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("rules.yaml: %w", err)
 	}
 	c := compiler{segments: map[string]cel.Program{}}

@@ -156,6 +156,20 @@ alerts:
 	}
 }
 
+func TestWithoutContentThereAreNoRules(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", " \n", "# nothing yet\n", "---\n# nothing yet\n", "alerts:\n", "alerts: []\n"} {
+		r, err := rules.Parse([]byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if _, ok := r.Alert("stock"); ok {
+			t.Errorf("%q: an alert", text)
+		}
+	}
+}
+
 func TestWarningsNameFieldsThatAreNeverThere(t *testing.T) {
 	t.Parallel()
 	got := parse(t, `
