@@ -31,6 +31,7 @@ type commands struct {
 	Up          upCommand          `cmd:"" help:"Run everything on this machine: all services, NATS and Redis."`
 	Event       client.Event       `cmd:"" help:"Tell Onebell that stock, a price or a sale changed."`
 	Permissions client.Permissions `cmd:"" help:"Who is waiting, and what became of permissions."`
+	People      client.People      `cmd:"" help:"Forget a person, or export what is held about one."`
 	Explain     client.Explain     `cmd:"" help:"Tell everything that happened to a person, a permission or a send."`
 	Dead        client.Dead        `cmd:"" help:"What was given up."`
 	Rules       client.Rules       `cmd:"" help:"Work on rules.yaml."`

@@ -15,8 +15,10 @@ import (
 
 // Permissions looks into the ledger.
 type Permissions struct {
-	List  listWaiting `cmd:"" help:"List who is waiting for a topic, oldest opt-in first."`
-	Count count       `cmd:"" help:"Count permissions by state, for one topic or for each."`
+	List     listWaiting `cmd:"" help:"List who is waiting for a topic, oldest opt-in first."`
+	Count    count       `cmd:"" help:"Count permissions by state, for one topic or for each."`
+	Topics   listTopics  `cmd:"" help:"List the topics of a page with their counts."`
+	Expiring expiring    `cmd:"" help:"Count the waiting permissions that lapse soon, by page and topic."`
 }
 
 type count struct {
@@ -37,15 +39,20 @@ func (c count) Run(e *Env) error {
 	if err != nil {
 		return refused(err)
 	}
-	if c.JSON {
-		rows, err := array(answer.GetCounts(), true)
+	return e.printCounts(answer.GetCounts(), c.JSON)
+}
+
+// printCounts prints topics with their counts.
+func (e *Env) printCounts(counts []*tokenv1.TopicCount, asJSON bool) error {
+	if asJSON {
+		rows, err := array(counts, true)
 		if err != nil {
 			return err
 		}
 		return e.printJSON(rows)
 	}
 	var rows [][]string
-	for _, t := range answer.GetCounts() {
+	for _, t := range counts {
 		row := []string{t.GetTopic()}
 		for _, n := range []int64{t.GetWaiting(), t.GetGranted(), t.GetUnknown(), t.GetSpent(), t.GetExpired(), t.GetRevoked(), t.GetVoid()} {
 			row = append(row, strconv.FormatInt(n, 10))
