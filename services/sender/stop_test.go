@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onebell/onebell/pkg/stream"
 	"github.com/onebell/onebell/pkg/testkit"
 	sendv1 "github.com/onebell/onebell/proto/onebell/send/v1"
+	"github.com/onebell/onebell/proto/topology"
 	"github.com/onebell/onebell/proto/verdict"
 )
 
@@ -75,6 +77,63 @@ func TestASendInWorkIsNotCalledASecondTimeBesideIt(t *testing.T) {
 	w.settled(2)
 	if n := len(w.platform.requests()); n != 2 {
 		t.Errorf("%d calls for 2 people", n)
+	}
+}
+
+// What fails between the grant and the call leaves no grant behind: the next one is not taken for a repeat, and a token that
+// is invalid then was not sent before.
+func TestWhatFailsBeforeTheCallGivesTheGrantBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		away, again func(w *world) error
+	}{
+		{
+			"the products cannot be read",
+			func(w *world) error { return w.js.DeleteKeyValue(w.t.Context(), topology.Products) },
+			func(w *world) (err error) {
+				w.products, err = stream.EnsureBucket(w.t.Context(), w.js, topology.ProductsConfig(1), testkit.Log(w.t))
+				w.stock("S", 1)
+				return err
+			},
+		},
+		{
+			"the tries cannot be written",
+			func(w *world) error { return w.js.DeleteStream(w.t.Context(), topology.Tries) },
+			func(w *world) error { return stream.Ensure(w.t.Context(), w.js, topology.Configs(1), testkit.Log(w.t)) },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.stock("S", 1)
+			w.platform.set(func(rw http.ResponseWriter, _ *http.Request, _ request, _ func() bool) bool {
+				refuse(rw, 400, 100, 0)
+				return true
+			})
+			w.start(w.config())
+			testkit.Eventually(t, "the sender works", func() bool {
+				_, err := w.js.Consumer(t.Context(), topology.Sends, "sender-"+pageID+"-normal")
+				return err == nil
+			})
+			if err := c.away(w); err != nil {
+				t.Fatal(err)
+			}
+			send := w.send(pageID, "ann")
+			send.Condition = &sendv1.Condition{Shop: "default", Sku: "S", MinAvailable: 1}
+			w.publish(pageID, send)
+			testkit.Eventually(t, "the grant is given back", func() bool { return w.verdicts()[verdict.Throttled] > 0 })
+			if o := w.outcomes()[0]; !o.GetReleased() || o.GetFinal() || o.GetFence() == 0 {
+				t.Errorf("%v", o)
+			}
+			if err := c.again(w); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, "the call is made", func() bool { return w.verdicts()[verdict.TokenInvalid] == 1 && w.queued() == 0 })
+			if counts := w.verdicts(); counts[verdict.SentBefore] > 0 {
+				t.Errorf("%v", counts)
+			}
+		})
 	}
 }
 

@@ -69,24 +69,45 @@ func (j *job) run(ctx context.Context) error {
 	if err := j.mayWork(ctx); err != nil {
 		return err
 	}
-	tasks, err := j.grant(ctx)
+	tasks, err := j.prepare(ctx)
 	if err != nil {
+		j.giveBack(ctx, tasks)
 		return err
 	}
-	if tasks, err = j.judge(ctx, tasks); err != nil {
+	if err := j.callAll(ctx, tasks); err != nil {
 		return err
-	}
-	if len(tasks) > 0 {
-		// A grant is named by its send and fence: another round of the same pack has another first grant.
-		id := fmt.Sprintf("%s:%d:%s", tasks[0].send.GetSendId(), tasks[0].grant.GetFence(), j.cause)
-		if err := j.p.Ledger.Tries(ctx, j.tries(tasks), id); err != nil {
-			return err
-		}
-		if err := j.callAll(ctx, tasks); err != nil {
-			return err
-		}
 	}
 	return j.settle(ctx)
+}
+
+// prepare does what comes before the calls. With an error it gives the tasks that still hold a grant.
+func (j *job) prepare(ctx context.Context) ([]task, error) {
+	tasks, err := j.grant(ctx)
+	if err != nil {
+		return tasks, err
+	}
+	if tasks, err = j.judge(ctx, tasks); err != nil || len(tasks) == 0 {
+		return tasks, err
+	}
+	// A grant is named by its send and fence: another round of the same pack has another first grant.
+	id := fmt.Sprintf("%s:%d:%s", tasks[0].send.GetSendId(), tasks[0].grant.GetFence(), j.cause)
+	return tasks, j.p.Ledger.Tries(ctx, j.tries(tasks), id)
+}
+
+// giveBack releases, as far as that can be done now, the grants of a pack that comes again whole: the next grant would
+// look like a repeat after a crash otherwise, and an invalid token like a message that was sent before.
+func (j *job) giveBack(ctx context.Context, tasks []task) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, t := range tasks {
+		all.Go(func() {
+			if err := j.release(ctx, t, verdict.Throttled, "nothing was called", false); err != nil {
+				j.p.Log.Debug("grant not given back", "page", j.p.id, "send", t.send.GetSendId(), "err", err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // mayWork puts the pack off untouched while the page stands still. Only the pack that a pull was already waiting for gets
@@ -126,10 +147,14 @@ func (j *job) grant(ctx context.Context) ([]task, error) {
 	for i, r := range results {
 		if g := r.GetGranted(); g != nil {
 			tasks = append(tasks, task{sends[i], g, asked.Add(lease - j.p.CallLimit)})
+		}
+	}
+	for i, r := range results {
+		if r.GetGranted() != nil {
 			continue
 		}
 		if err := j.denied(ctx, sends[i], r.GetDenied().GetReason()); err != nil {
-			return nil, err
+			return tasks, err
 		}
 	}
 	if len(tasks) == 0 && len(j.again) == len(j.pack.GetSends()) {
@@ -185,20 +210,21 @@ func (j *job) denied(ctx context.Context, s *sendv1.Send, reason tokenv1.DenialR
 	return j.p.Ledger.Outcome(ctx, o)
 }
 
-// judge looks at what each send promises; those whose promise no longer holds give their grant back.
+// judge looks at what each send promises; those whose promise no longer holds give their grant back. With an error it
+// gives all that still hold theirs.
 func (j *job) judge(ctx context.Context, tasks []task) ([]task, error) {
 	var kept []task
-	for _, t := range tasks {
+	for i, t := range tasks {
 		holds, why, err := j.holds(ctx, t.send)
 		if err != nil {
-			return nil, fault.Later(3*time.Second, "products_away", err)
+			return append(kept, tasks[i:]...), fault.Later(3*time.Second, "products_away", err)
 		}
 		if holds {
 			kept = append(kept, t)
 			continue
 		}
 		if err := j.release(ctx, t, verdict.ConditionGone, why, true); err != nil {
-			return nil, err
+			return append(kept, tasks[i:]...), err
 		}
 	}
 	return kept, nil

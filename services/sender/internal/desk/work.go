@@ -69,7 +69,8 @@ func (p *page) acknowledge(ctx context.Context, u topology.Urgency, msg jetstrea
 		return msg.NakWithDelay(f.After)
 	}
 	p.Log.Warn("pack comes again", "page", p.id, "err", err)
-	return msg.NakWithDelay(time.Second + rand.N(2*time.Second))
+	// Grants that were given back are settled by then.
+	return msg.NakWithDelay(settled + rand.N(settled))
 }
 
 // sayAlive keeps the server from giving the pack to somebody else while it is worked.
