@@ -81,7 +81,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 
 	book := ledger.New(rdb, &cfg.SealKey)
 	in := &intake.Intake{JS: js, Ledger: book, Rules: rulesFile.Get, Log: p.Log}
-	idx := index.New(js, book, in.ApplyMarks, in.Apply, p.Log)
+	idx := index.New(js, book, in.ApplyMarks, in.Apply, map[string][]string{topology.Events: intake.EventSubjects()}, p.Log)
 	in.Ready = idx.Ready
 	p.Ready.Check("token: index", func(context.Context) error { return idx.Ready() })
 	srv := rpc.NewServer(guard, server.Policy, p.Log)

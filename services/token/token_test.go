@@ -44,7 +44,9 @@ type world struct {
 	js     jetstream.JetStream
 	rdb    redis.UniversalClient
 	client tokenv1.TokenServiceClient
-	start  func() (stop func())
+
+	sealKey string
+	start   func() (stop func())
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,14 +65,15 @@ func newWorld(t *testing.T) *world {
 	}
 	addr := ln.Addr().String()
 	_ = ln.Close()
-	cfg, err := config.Load[token.Config](map[string]string{
-		"ONEBELL_NATS_URL": natsURL, "ONEBELL_REDIS_URL": redisURL, "ONEBELL_RULES_FILE": rules, "ONEBELL_TOKEN_ADDR": addr,
-		"ONEBELL_SEAL_KEY": base64.StdEncoding.EncodeToString(make([]byte, 32)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.sealKey = base64.StdEncoding.EncodeToString(make([]byte, 32))
 	w.start = func() func() {
+		cfg, err := config.Load[token.Config](map[string]string{
+			"ONEBELL_NATS_URL": natsURL, "ONEBELL_REDIS_URL": redisURL, "ONEBELL_RULES_FILE": rules, "ONEBELL_TOKEN_ADDR": addr,
+			"ONEBELL_SEAL_KEY": w.sealKey,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		stop := testkit.Run(t, "token", func(ctx context.Context) error { return token.Run(ctx, cfg, testkit.Process(t)) })
 		testkit.Eventually(t, "the index is complete", func() bool {
 			_, err := w.client.Count(t.Context(), &tokenv1.CountRequest{PageId: page})
@@ -238,7 +241,9 @@ func TestSettleGoesThroughTheLedger(t *testing.T) {
 	released := func(i *tokenv1.SettleItem) {
 		i.Outcome = &tokenv1.SettleItem_Released{Released: &tokenv1.Released{Reason: "condition_gone"}}
 	}
-	spent := func(i *tokenv1.SettleItem) { i.Outcome = &tokenv1.SettleItem_Spent{Spent: &tokenv1.Spent{MessageId: "m"}} }
+	spent := func(i *tokenv1.SettleItem) {
+		i.Outcome = &tokenv1.SettleItem_Spent{Spent: &tokenv1.Spent{MessageId: "m"}}
+	}
 
 	if r := settle(g.GetFence()+1, spent); r.GetStaleFence() == nil {
 		t.Errorf("another fence: %v", r)
@@ -355,4 +360,50 @@ func TestAnEmptiedRedisIsRebuilt(t *testing.T) {
 	flush()
 	w.start()
 	same("emptied while stopped")
+}
+
+// Redis falls back to what it held before: the outcome that it has lost is applied again at the next start.
+func TestARedisThatWentBackIsCaughtUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := w.start()
+	id := w.optin("1", "token-1", "stock:A")
+	w.eventually("stock:A", 1, 0, 0, 0, 0, 0, 0)
+	dump, err := w.rdb.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := map[string]string{}
+	for _, key := range dump {
+		if old[key], err = w.rdb.Dump(t.Context(), key).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := w.grant(id, "s", "stock:A").GetGranted()
+	w.outcome(&outcomev1.Outcome{PermissionId: id, SendId: "s", Fence: g.GetFence(), Verdict: "sent", MessageId: "m", Final: true})
+	w.eventually("stock:A", 0, 0, 0, 1, 0, 0, 0)
+	stop()
+	for key, value := range old {
+		if err := w.rdb.RestoreReplace(t.Context(), key, 0, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	w.eventually("stock:A", 0, 0, 0, 1, 0, 0, 0)
+}
+
+// Tokens that nobody can open any more are sealed anew from the streams.
+func TestAnotherSealKeyMakesTheIndexAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := w.start()
+	id := w.optin("1", "token-1", "stock:A")
+	w.eventually("stock:A", 1, 0, 0, 0, 0, 0, 0)
+	stop()
+	w.sealKey = base64.StdEncoding.EncodeToString([]byte("another key of thirty-two bytes!"))
+	w.start()
+	w.eventually("stock:A", 1, 0, 0, 0, 0, 0, 0)
+	if g := w.grant(id, "s", "stock:A").GetGranted(); g.GetRecipientToken() != "token-1" {
+		t.Errorf("granted %v", g)
+	}
 }

@@ -36,16 +36,19 @@ type Index struct {
 	marks  Apply
 	apply  Apply
 	log    *slog.Logger
+	// subjects are those of a stream that say something; none named: all of it.
+	subjects map[string][]string
 
+	instance string       // the servers behind Redis when it was complete
 	epoch    atomic.Value // string: the epoch in which we serve; empty: we do not
 	progress atomic.Value // string: what is being done
 	lost     chan struct{}
 }
 
 // New makes an index that does not serve yet. marks applies the marks of forgotten people: they come first of all, so that what
-// is left of those people is not taken up.
-func New(js jetstream.JetStream, l *ledger.Ledger, marks, apply Apply, log *slog.Logger) *Index {
-	x := &Index{js: js, ledger: l, marks: marks, apply: apply, log: log, lost: make(chan struct{}, 1)}
+// is left of those people is not taken up. subjects names, by stream, those that say something, where not all do.
+func New(js jetstream.JetStream, l *ledger.Ledger, marks, apply Apply, subjects map[string][]string, log *slog.Logger) *Index {
+	x := &Index{js: js, ledger: l, marks: marks, apply: apply, subjects: subjects, log: log, lost: make(chan struct{}, 1)}
 	x.epoch.Store("")
 	x.progress.Store("waiting for the streams")
 	return x
@@ -99,7 +102,7 @@ func (x *Index) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-x.lost:
 		case <-watch.C:
-			if err := x.Confirm(ctx); err != nil {
+			if err := x.watch(ctx); err != nil {
 				x.log.Debug("index", "err", err)
 			}
 		}
@@ -107,9 +110,28 @@ func (x *Index) Run(ctx context.Context) error {
 	return nil
 }
 
+// watch looks whether Redis is still the one that was complete. One that was restarted, or replaced by its replica, may have
+// gone back: until it is caught up nothing is granted.
+func (x *Index) watch(ctx context.Context) error {
+	if err := x.Confirm(ctx); err != nil {
+		return err
+	}
+	now, err := x.ledger.Instance(ctx)
+	if err != nil || now == x.instance {
+		return err
+	}
+	x.log.Warn("Redis was restarted or replaced: its last moments are applied again")
+	x.epoch.Store("")
+	return nil
+}
+
 // complete rebuilds or catches up, and serves.
 func (x *Index) complete(ctx context.Context) error {
 	if err := x.ledger.LoadScripts(ctx); err != nil {
+		return err
+	}
+	var err error
+	if x.instance, err = x.ledger.Instance(ctx); err != nil {
 		return err
 	}
 	identity, err := x.identity(ctx)
@@ -120,8 +142,18 @@ func (x *Index) complete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sealed, err := x.ledger.Sealed(ctx)
+	if err != nil {
+		return err
+	}
 	made, _, _ := strings.Cut(epoch, "/")
 	switch {
+	case epoch != "" && !sealed:
+		x.log.Warn("Redis was filled under a seal key that is not among ONEBELL_SEAL_KEY: the index is made anew")
+		if err := x.ledger.Clear(ctx); err != nil {
+			return err
+		}
+		return x.rebuild(ctx, identity)
 	case made == identity:
 		from, err := x.ledger.Seen(ctx)
 		if err != nil {
@@ -177,13 +209,16 @@ func (x *Index) rebuild(ctx context.Context, identity string) error {
 	if err := x.replay(ctx, "rebuilding", nil); err != nil {
 		return err
 	}
+	if err := x.ledger.SetSealed(ctx); err != nil {
+		return err
+	}
 	epoch := identity + "/" + rand.Text()
 	done, err := x.ledger.Complete(ctx, holder, epoch)
 	if err != nil {
 		return err
 	}
 	if !done {
-		return errors.New("Redis was emptied during the rebuild")
+		return errors.New("the index was emptied during the rebuild")
 	}
 	x.epoch.Store(epoch)
 	x.log.Info("index rebuilt", "took", time.Since(begun))
@@ -233,7 +268,7 @@ func (x *Index) replayStream(ctx context.Context, what, name string, first uint6
 		return nil
 	}
 	consumer, err := x.js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: first, FilterSubjects: x.subjects[name],
 	})
 	if err != nil {
 		return err
@@ -311,12 +346,6 @@ func (x *Index) seen(ctx context.Context, consumers map[string]jetstream.Consume
 		}
 		seen[name] = info.AckFloor.Stream
 	}
-	tries, err := x.js.Stream(ctx, topology.Tries)
-	if err != nil {
-		return nil, err
-	}
-	// The grant of a try is in Redis before the try is written.
-	seen[topology.Tries] = tries.CachedInfo().State.LastSeq
 	return seen, nil
 }
 

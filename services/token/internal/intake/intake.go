@@ -50,10 +50,20 @@ func (in *Intake) Consumers() []stream.Consumer {
 	events := base(topology.Events, 8)
 	// An echo that is put off until its lease is over holds up nobody else: as many as a busy minute brings.
 	events.MaxPending = 100_000
-	for _, kind := range append([]string{KindEcho}, TaggingKinds...) {
-		events.Subjects = append(events.Subjects, "events.*.*."+kind)
+	events.Subjects = EventSubjects()
+	return []stream.Consumer{
+		base(topology.Optins, 16), base(topology.People, 1), base(topology.Outcomes, 16), events,
+		// A try whose grant Redis has lost since is known from here only; any other says nothing new.
+		base(topology.Tries, 4),
 	}
-	return []stream.Consumer{base(topology.Optins, 16), base(topology.People, 1), base(topology.Outcomes, 16), events}
+}
+
+// EventSubjects are the subjects of EVENTS that say something about people.
+func EventSubjects() (subjects []string) {
+	for _, kind := range append([]string{KindEcho}, TaggingKinds...) {
+		subjects = append(subjects, "events.*.*."+kind)
+	}
+	return subjects
 }
 
 // live applies one message and, for an event, says what follows from it.
@@ -209,6 +219,11 @@ func (in *Intake) Say(ctx context.Context, fact *tokenv1.PersonFact, id string) 
 	ack, err := in.JS.PublishMsg(ctx, stream.NewMsg(ctx, topology.PersonSubject(fact.GetPageId(), fact.GetPsid()), id, body))
 	if err != nil {
 		return 0, fault.Later(time.Second, "jetstream", fmt.Errorf("publish a fact about a person: %w", err))
+	}
+	// Somebody may have had the person forgotten in this moment.
+	forgotten, err := in.Ledger.Forgotten(ctx, topology.People, []ledger.Fact{{PageID: fact.GetPageId(), PSID: fact.GetPsid(), Seq: ack.Sequence}})
+	if err != nil || forgotten[0] {
+		return 0, err
 	}
 	return in.applyPerson(ctx, fact, ack.Sequence)
 }

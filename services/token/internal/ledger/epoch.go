@@ -94,7 +94,7 @@ func (l *Ledger) Seen(ctx context.Context) (map[string]uint64, error) {
 
 // Clear removes an index that was made from other streams.
 func (l *Ledger) Clear(ctx context.Context) error {
-	for _, pattern := range []string{"{*:??}:*", epochKey, seenKey, pagesKey} {
+	for _, pattern := range []string{"{*:??}:*", epochKey, seenKey, pagesKey, sealedKey} {
 		err := l.eachKey(ctx, pattern, func(ctx context.Context, c redis.Cmdable, key string) error { return c.Unlink(ctx, key).Err() })
 		if err != nil {
 			return err

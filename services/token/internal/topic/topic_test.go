@@ -51,7 +51,8 @@ func TestOf(t *testing.T) {
 }
 
 func FuzzOf(f *testing.F) {
-	for _, seed := range []string{"stock:X?qty=2", "a\x00b", "\xff\xfe", strings.Repeat("é", 400), "price:x?below=1 EUR", "custom:\n",
+	for _, seed := range []string{
+		"stock:X?qty=2", "a\x00b", "\xff\xfe", strings.Repeat("é", 400), "price:x?below=1 EUR", "custom:\n",
 		`{"topic":"stock:SKU","qty":2,"below":"49.90 EUR"}`, `{"sku":"X"}`, `{"sku":"\ud800"}`, `{"sku":4471,"qty":1e99}`, `{"topic":"price:A?below=1%20EUR"}`,
 	} {
 		f.Add(seed)
