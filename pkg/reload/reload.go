@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,21 +23,38 @@ import (
 // with every file system and with the symbolic links of a mounted ConfigMap.
 const every = time.Second
 
+// again is how often a text that names other files is parsed again although it is the same.
+const again = 5 * time.Second
+
+// Option changes how a file is looked at.
+type Option func(*options)
+
+type options struct{ namesFiles bool }
+
+// NamesFiles says that parse reads more than its text: files that it names, like a mounted token. The same text is then
+// parsed again every 5 s, and what comes of it is in force when it differs (reflect.DeepEqual) from what was.
+func NamesFiles() Option { return func(o *options) { o.namesFiles = true } }
+
 // File is a file and its last good content.
 type File[T any] struct {
 	path    string
 	parse   func([]byte) (T, error)
 	value   atomic.Pointer[T]
 	log     *slog.Logger
+	options options
 	mu      sync.Mutex
 	seen    []byte // content last looked at, good or bad
+	parsed  time.Time // when that was
 	refused string // why that content is not in force; empty: it is
 	away    string // why the file could not be read at the last look; empty: it could
 }
 
 // Open reads the file; it must be good the first time, else the error is a fault of kind Invalid. `ready` shows a refused version from then on.
-func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, ready *admin.Readiness) (*File[T], error) {
+func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, ready *admin.Readiness, with ...Option) (*File[T], error) {
 	f := &File[T]{path: path, parse: parse, log: log}
+	for _, option := range with {
+		option(&f.options)
+	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "bad_file", err)
@@ -45,7 +63,7 @@ func Open[T any](path string, parse func([]byte) (T, error), log *slog.Logger, r
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "bad_file", fmt.Errorf("%s: %w", path, err))
 	}
-	f.seen = content
+	f.seen, f.parsed = content, time.Now()
 	f.value.Store(&value)
 	ready.Note(filepath.Base(path), func() string {
 		f.mu.Lock()
@@ -81,16 +99,20 @@ func (f *File[T]) look() {
 		return
 	}
 	f.away = ""
-	if bytes.Equal(content, f.seen) {
+	same := bytes.Equal(content, f.seen)
+	if same && !(f.options.namesFiles && time.Since(f.parsed) >= again) {
 		return
 	}
-	f.seen = content
+	f.seen, f.parsed = content, time.Now()
 	value, err := f.parse(content)
 	if err != nil {
 		f.refused = f.refuse(f.refused, err)
 		return
 	}
 	f.refused = ""
+	if same && reflect.DeepEqual(value, f.Get()) {
+		return
+	}
 	f.value.Store(&value)
 	f.log.Info("file reloaded", "file", f.path)
 }

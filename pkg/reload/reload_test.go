@@ -63,3 +63,56 @@ func TestABadVersionIsRefusedAndTheOldOneStays(t *testing.T) {
 		}
 	})
 }
+
+func TestAFileThatTheTextNamesIsReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, token := filepath.Join(dir, "n.yaml"), filepath.Join(dir, "token")
+	write := func(path, s string) {
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(path, token)
+	write(token, "old")
+	synctest.Test(t, func(t *testing.T) {
+		var ready admin.Readiness
+		parses := 0
+		f, err := reload.Open(path, func(b []byte) ([]string, error) {
+			parses++
+			content, err := os.ReadFile(string(b))
+			return []string{string(content)}, err
+		}, slog.New(slog.DiscardHandler), &ready, reload.NamesFiles())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = f.Watch(ctx) }()
+		check := func(want string, refused bool) {
+			t.Helper()
+			time.Sleep(6 * time.Second) // virtual
+			synctest.Wait()
+			_, lines := ready.Report(ctx)
+			if got := f.Get()[0]; got != want || strings.Contains(strings.Join(lines, ""), "refused") != refused {
+				t.Errorf("%q, want %q; %v", got, want, lines)
+			}
+		}
+		first := &f.Get()[0]
+		check("old", false)
+		if &f.Get()[0] != first {
+			t.Error("the same content was put in force again")
+		}
+		write(token, "new")
+		check("new", false)
+		if err := os.Remove(token); err != nil {
+			t.Fatal(err)
+		}
+		check("new", true)
+		write(token, "new") // as it was: the remark must go
+		check("new", false)
+		if parses > 6 {
+			t.Errorf("parsed %d times in 24 s, want about every 5 s", parses)
+		}
+	})
+}

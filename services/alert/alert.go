@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 		return fmt.Errorf("HTTP listener: %w", err)
 	}
 	defer func() { _ = httpLn.Close() }()
-	pageFile, err := reload.Open(cfg.PagesFile, func(b []byte) (pages.File, error) { return pages.Parse(b, os.LookupEnv) }, p.Log, p.Ready)
+	pageFile, err := reload.Open(cfg.PagesFile, func(b []byte) (pages.File, error) { return pages.Parse(b, os.LookupEnv) }, p.Log, p.Ready, reload.NamesFiles())
 	if err != nil {
 		return fmt.Errorf("ONEBELL_PAGES_FILE: %w", err)
 	}

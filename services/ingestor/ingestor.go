@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 		}
 	}
 	defer ln.Close() //nolint:errcheck // the server has closed it, or nothing was served
-	keys, err := reload.Open(cfg.PagesFile, parsePages, p.Log, p.Ready)
+	keys, err := reload.Open(cfg.PagesFile, parsePages, p.Log, p.Ready, reload.NamesFiles())
 	if err != nil {
 		return fmt.Errorf("ONEBELL_PAGES_FILE: %w", err)
 	}

@@ -79,7 +79,7 @@ const (
 
 // Run works until ctx ends, then finishes or releases what was taken.
 func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
-	file, err := reload.Open(cfg.PagesFile, func(text []byte) (pages.File, error) { return pages.Parse(text, os.LookupEnv) }, p.Log, p.Ready)
+	file, err := reload.Open(cfg.PagesFile, func(text []byte) (pages.File, error) { return pages.Parse(text, os.LookupEnv) }, p.Log, p.Ready, reload.NamesFiles())
 	if err != nil {
 		return fmt.Errorf("pages: %w", err)
 	}

@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config, p *lifecycle.Process) error {
 	if err != nil {
 		return err
 	}
-	file, err := reload.Open(cfg.PagesFile, func(b []byte) (pages.File, error) { return pages.Parse(b, os.LookupEnv) }, p.Log, p.Ready)
+	file, err := reload.Open(cfg.PagesFile, func(b []byte) (pages.File, error) { return pages.Parse(b, os.LookupEnv) }, p.Log, p.Ready, reload.NamesFiles())
 	if err != nil {
 		return fmt.Errorf("ONEBELL_PAGES_FILE: %w", err)
 	}
