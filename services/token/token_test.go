@@ -277,7 +277,18 @@ func TestWhatPeopleSayTagsThem(t *testing.T) {
 		p, err := w.client.GetPerson(t.Context(), &tokenv1.GetPersonRequest{PageId: page, Psid: "1"})
 		return err == nil && slices.Equal(p.GetPerson().GetTags(), []string{"white-wine"}) && p.GetPerson().GetLastInteractionAt() != nil
 	})
-	resp, err := w.client.TagPerson(t.Context(), &tokenv1.TagPersonRequest{PageId: page, Psid: "1", Add: []string{"vip"}, Remove: []string{"white-wine"}})
+	// Said once more: known, so no further fact. Another one after it shows that it was read.
+	for n, likes := range []string{"white-wine", "red-wine"} {
+		w.publish(topology.EventSubject(page, "1", "postback"), fmt.Sprint("again-", n), fmt.Appendf(nil, `{"sender":{"id":"1"},"timestamp":1782900000000,"postback":{"payload":"LIKES:%s"}}`, likes), "1", "postback")
+		testkit.Eventually(t, "the event is read", func() bool {
+			p, err := w.client.GetPerson(t.Context(), &tokenv1.GetPersonRequest{PageId: page, Psid: "1"})
+			return err == nil && slices.Contains(p.GetPerson().GetTags(), likes)
+		})
+	}
+	if people, err := w.js.Stream(t.Context(), topology.People); err != nil || people.CachedInfo().State.Msgs != 2 {
+		t.Errorf("PEOPLE holds %d facts, want 2 (%v)", people.CachedInfo().State.Msgs, err)
+	}
+	resp, err := w.client.TagPerson(t.Context(), &tokenv1.TagPersonRequest{PageId: page, Psid: "1", Add: []string{"vip"}, Remove: []string{"white-wine", "red-wine"}})
 	if err != nil || !slices.Equal(resp.GetPerson().GetTags(), []string{"vip"}) {
 		t.Errorf("TagPerson = %v, %v", resp, err)
 	}

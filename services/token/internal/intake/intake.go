@@ -191,7 +191,7 @@ func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 	if err != nil {
 		in.Log.Warn("a tag rule failed", "page", page, "kind", said.Kind, "err", err)
 	}
-	if add = ValidTags(add); len(add) == 0 {
+	if add = newTags(ValidTags(add), known.GetTags()); len(add) == 0 {
 		return nil
 	}
 	fact := &tokenv1.PersonFact{
@@ -242,6 +242,13 @@ const (
 	MaxTag  = 128 // bytes in a tag
 	MaxTags = 64  // tags of a person
 )
+
+// newTags are the tags that a person does not have yet, as many as there is room for: a fact on PEOPLE is kept for ever.
+func newTags(add, has []string) []string {
+	slices.Sort(add)
+	add = slices.DeleteFunc(slices.Compact(add), func(t string) bool { return slices.Contains(has, t) })
+	return add[:min(len(add), max(0, MaxTags-len(has)))]
+}
 
 // ValidTags drops tags that cannot be kept: empty or too long.
 func ValidTags(tags []string) []string {
