@@ -240,7 +240,7 @@ func TestExplainTellsTheWholeStory(t *testing.T) {
 		case *outcomev1.Outcome:
 			msg.Data, _ = json.Marshal(map[string]any{
 				"page_id": page, "permission_id": b.GetPermissionId(), "psid": mine.GetPsid(), "send_id": b.GetSendId(), "verdict": b.GetVerdict(),
-				"message_id": b.GetMessageId(), "at": b.GetAt().AsTime().Format(time.RFC3339Nano), "attempt": b.GetAttempt(), "topic": "stock:RAD",
+				"message_id": b.GetMessageId(), "at": b.GetAt().AsTime().Format(time.RFC3339Nano), "attempt": b.GetAttempt(), "topic": "stock:RAD", "alert_id": b.GetAlertId(),
 			})
 		case proto.Message:
 			msg.Data, _ = proto.Marshal(b)
@@ -254,7 +254,7 @@ func TestExplainTellsTheWholeStory(t *testing.T) {
 	put(topology.OptinSubject(page, mine.GetPsid()), tap)
 	put(topology.OptinSubject(page, mine.GetPsid()), tap) // the platform repeats itself
 	put(topology.PersonSubject(page, mine.GetPsid()), &tokenv1.PersonFact{PageId: page, Psid: mine.GetPsid(), At: at(1), What: &tokenv1.PersonFact_Tagged{Tagged: &tokenv1.Tagged{Add: []string{"red"}}}})
-	put(topology.OutcomeSubject(page, shard, verdict.WishQuantity), &outcomev1.Outcome{PermissionId: mine.GetPermissionId(), SendId: "s0", Verdict: verdict.WishQuantity, At: at(2)})
+	put(topology.OutcomeSubject(page, shard, verdict.WishQuantity), &outcomev1.Outcome{PermissionId: mine.GetPermissionId(), SendId: "s0", AlertId: "a0", Verdict: verdict.WishQuantity, At: at(2)})
 	put(topology.TriesSubject(page), &outcomev1.Tries{PageId: page, At: at(3), Tries: []*outcomev1.Try{
 		{PermissionId: other, SendId: "s9", Attempt: 1},
 		{PermissionId: mine.GetPermissionId(), SendId: send, AlertId: alertID, Attempt: 1, Fence: 1},
@@ -264,14 +264,14 @@ func TestExplainTellsTheWholeStory(t *testing.T) {
 	put(topology.EventSubject(page, mine.GetPsid(), "read"), `{"read":{"watermark":1782900360000},"timestamp":1782900360000}`)
 	put(topology.PersonSubject(page, mine.GetPsid()), &tokenv1.PersonFact{PageId: page, Psid: mine.GetPsid(), At: at(7), What: &tokenv1.PersonFact_Stopped{}})
 
-	const whole = "OPTED_IN TAGGED PASSED_OVER GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "
+	const whole = "OPTED_IN TAGGED PASSED_OVER CHOSEN GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "
 	for name, c := range map[string]struct {
 		req  *alertv1.ExplainRequest
 		want string
 	}{
 		"person":             {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_Psid{Psid: mine.GetPsid()}}, whole},
-		"permission":         {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_PermissionId{PermissionId: mine.GetPermissionId()}}, "OPTED_IN PASSED_OVER GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "},
-		"send":               {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_SendId{SendId: send}}, "OPTED_IN GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "},
+		"permission":         {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_PermissionId{PermissionId: mine.GetPermissionId()}}, "OPTED_IN PASSED_OVER CHOSEN GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "},
+		"send":               {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_SendId{SendId: send}}, "OPTED_IN CHOSEN GRANTED ATTEMPTED SETTLED DELIVERED READ STOPPED "},
 		"send without tries": {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_SendId{SendId: "s0"}}, "OPTED_IN PASSED_OVER STOPPED "},
 		"unknown person":     {&alertv1.ExplainRequest{PageId: page, Subject: &alertv1.ExplainRequest_Psid{Psid: "nobody"}}, ""},
 		"unknown page":       {&alertv1.ExplainRequest{PageId: "1", Subject: &alertv1.ExplainRequest_Psid{Psid: mine.GetPsid()}}, ""},

@@ -37,7 +37,7 @@ const (
 	StepKind_STEP_KIND_TAGGED StepKind = 2
 	// The person stopped, or resumed.
 	StepKind_STEP_KIND_STOPPED StepKind = 3
-	// An alert chose the permission.
+	// An alert chose the permission, at the latest then: it is known from the first try or outcome of the send.
 	StepKind_STEP_KIND_CHOSEN StepKind = 4
 	// An alert passed the person over.
 	StepKind_STEP_KIND_PASSED_OVER StepKind = 5

@@ -77,7 +77,33 @@ func (s *story) tell() []*alertv1.Step {
 		// Two things of the same moment in the order in which they follow from each other.
 		return cmp.Or(a.GetAt().AsTime().Compare(b.GetAt().AsTime()), cmp.Compare(a.GetKind(), b.GetKind()))
 	})
-	return steps
+	return withChosen(steps)
+}
+
+// withChosen puts before the first step of each send of an alert that it was chosen. Nothing is written when that happens, so
+// the time is the first at which it can be seen, and the reason says so. Who was passed over was not chosen, and a send that
+// somebody else granted belongs to no alert.
+func withChosen(steps []*alertv1.Step) []*alertv1.Step {
+	told := map[string]bool{}
+	var out []*alertv1.Step
+	for _, step := range steps {
+		seen := ""
+		switch step.GetKind() {
+		case alertv1.StepKind_STEP_KIND_GRANTED:
+			seen = "at the latest by now: its first try"
+		case alertv1.StepKind_STEP_KIND_SETTLED, alertv1.StepKind_STEP_KIND_GIVEN_UP:
+			seen = "at the latest by now: its first outcome"
+		}
+		if send := step.GetSendId(); seen != "" && send != "" && step.GetAlertId() != "" && !told[send] {
+			told[send] = true
+			out = append(out, &alertv1.Step{
+				At: step.GetAt(), Kind: alertv1.StepKind_STEP_KIND_CHOSEN, Reason: seen, Topic: step.GetTopic(),
+				AlertId: step.GetAlertId(), PermissionId: step.GetPermissionId(), SendId: send,
+			})
+		}
+		out = append(out, step)
+	}
+	return out
 }
 
 // keepOwn drops what was read of others of the person's shard: tries name no person, outcomes sometimes none.
