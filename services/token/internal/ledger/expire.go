@@ -137,14 +137,15 @@ func (l *Ledger) Expiring(ctx context.Context, pageID string, within time.Durati
 	}
 	counts := map[string]*tokenv1.ExpiringCount{}
 	for _, d := range days {
-		for place, next := int64(0), int64(-1); ; place = next {
-			var some []Lapse
-			if some, next, err = l.Lapses(ctx, d, place); err != nil {
+		for place := int64(0); ; {
+			some, next, err := l.Lapses(ctx, d, place)
+			if err != nil {
 				return nil, err
 			}
 			if next == place {
 				break
 			}
+			place = next
 			some = slices.DeleteFunc(some, func(e Lapse) bool { return !e.At.After(now) || e.At.After(until) })
 			if err := l.countLapses(ctx, pageID, some, counts); err != nil {
 				return nil, err
