@@ -23,7 +23,7 @@ import (
 )
 
 // Facts are the streams that the index is made from, in the order in which they are applied: people first, for a stopped
-// person's permissions are revoked; tries before outcomes, which settle them.
+// person's permissions are revoked; the order of the others makes no difference (package permission).
 var Facts = []string{topology.People, topology.Optins, topology.Tries, topology.Outcomes, topology.Events}
 
 // Apply applies messages of one stream, in order. Applying them again must change nothing.

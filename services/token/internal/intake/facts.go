@@ -167,7 +167,7 @@ func Outcome(body []byte) (ledger.Settlement, bool, error) {
 func Tries(body []byte) ([]ledger.Settlement, error) {
 	var t outcomev1.Tries
 	if err := proto.Unmarshal(body, &t); err != nil {
-		return nil, fmt.Errorf("not Tries: %w", err)
+		return nil, fault.New(fault.Invalid, "bad_tries", fmt.Errorf("not Tries: %w", err))
 	}
 	all := make([]ledger.Settlement, 0, len(t.GetTries()))
 	for _, try := range t.GetTries() {

@@ -53,7 +53,7 @@ func (in *Intake) Consumers() []stream.Consumer {
 	events.Subjects = EventSubjects()
 	return []stream.Consumer{
 		base(topology.Optins, 16), base(topology.People, 1), base(topology.Outcomes, 16), events,
-		// A try whose grant Redis has lost since is known from here only; any other says nothing new.
+		// From here it is known which grants may have been used, though nothing was settled.
 		base(topology.Tries, 4),
 	}
 }

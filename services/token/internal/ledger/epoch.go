@@ -5,6 +5,8 @@ import (
 	_ "embed" // the script
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,8 +32,10 @@ var (
 // LoadScripts loads every script, so that pipelines find them.
 func (l *Ledger) LoadScripts(ctx context.Context) error {
 	l.pages.Clear() // this Redis may be another
-	return redislua.Load(ctx, l.rdb, recordScript, grantScript, settleScript, personScript, touchScript, wishedScript, epochScript,
-		expireScript, closeDayScript, forgetScript)
+	scripts := []*redislua.Script{
+		recordScript, grantScript, checkScript, personScript, touchScript, wishedScript, epochScript, expireScript, closeDayScript, forgetScript,
+	}
+	return redislua.Load(ctx, l.rdb, slices.AppendSeq(scripts, maps.Values(settleScripts))...)
 }
 
 // Epoch is the mark of the index; empty when it is not complete.

@@ -5,8 +5,9 @@
 // All keys of one person share the slot {page:shard}:
 //
 //	{page:shard}:p:<permission id>  hash  u psid, k sealed token, o topic, q qty, b c below, a opted in, x lapses, s state,
-//	                                      f highest fence, i send, l end of lease, n parked until, m message id,
-//	                                      h person stopped, y unclear fences, d highest fence released
+//	                                      f highest fence, i send that holds or used it, j send of the highest fence if
+//	                                      another, l end of lease, n parked until, m message id, h person stopped,
+//	                                      y unclear tries, d fences released, t ended by an outcome
 //	{page:shard}:w:<topic>          zset  waiting permissions by opt-in time
 //	{page:shard}:c:<topic>          hash  permissions by state
 //	{page:shard}:t                  set   topics
@@ -44,8 +45,6 @@ var (
 	recordText string
 	//go:embed lua/grant.lua
 	grantText string
-	//go:embed lua/settle.lua
-	settleText string
 	//go:embed lua/person.lua
 	personText string
 	//go:embed lua/touch.lua
@@ -53,7 +52,6 @@ var (
 
 	recordScript = redislua.NewScript("record", recordText)
 	grantScript  = redislua.NewScript("grant", grantText)
-	settleScript = redislua.NewScript("settle", settleText)
 	personScript = redislua.NewScript("person", personText)
 	touchScript  = redislua.NewScript("touch", touchText)
 )
@@ -225,105 +223,6 @@ func (l *Ledger) granted(item *tokenv1.GrantItem, answer any) (*tokenv1.GrantRes
 			ExpiresAt: timestamp(a[4].(int64)), Again: a[5] == "1", AfterUnknown: a[6] == "1",
 		}},
 	}, nil
-}
-
-// Settlement is what became of one send.
-type Settlement struct {
-	PageID, PermissionID, SendID string
-	Fence                        uint64
-	Effect                       Effect
-	MessageID                    string
-	NotBefore                    time.Time // zero: not parked
-}
-
-// Effect is what a settlement does to the permission.
-type Effect string
-
-// The effects, as settle.lua names them.
-const (
-	Spend   Effect = "spend"
-	Void    Effect = "void"
-	Expire  Effect = "expire"
-	Cloud   Effect = "cloud"
-	Try     Effect = "try" // about to be called: unclear until its outcome is known
-	Release Effect = "release"
-)
-
-// Answer is what became of a settlement.
-type Answer string
-
-// The answers, as settle.lua names them.
-const (
-	Settled Answer = "settled"
-	Already Answer = "already"
-	Stale   Answer = "stale"
-	Missing Answer = "missing"
-)
-
-// Check says what settling would do, and changes nothing.
-func (l *Ledger) Check(ctx context.Context, all []Settlement) ([]Answer, error) {
-	return l.settle(ctx, all, "check")
-}
-
-// Apply applies facts.
-func (l *Ledger) Apply(ctx context.Context, all []Settlement) ([]Answer, error) {
-	return l.settle(ctx, all, "")
-}
-
-func (l *Ledger) settle(ctx context.Context, all []Settlement, mode string) ([]Answer, error) {
-	answers := make([]Answer, len(all))
-	var at []int
-	for i, s := range all {
-		answers[i] = Missing
-		if _, ok := slotOfPermission(s.PageID, s.PermissionID); ok {
-			at = append(at, i)
-		}
-	}
-	topics, err := l.topicsOf(ctx, all, at)
-	if err != nil {
-		return nil, fmt.Errorf("settle: %w", err)
-	}
-	calls := make([]redislua.Call, len(at))
-	for j, i := range at {
-		s := all[i]
-		slot, _ := slotOfPermission(s.PageID, s.PermissionID)
-		parked := ""
-		if !s.NotBefore.IsZero() {
-			parked = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
-		}
-		calls[j] = redislua.Call{
-			Script: settleScript,
-			Keys:   []string{slot.permission(s.PermissionID), slot.waiting(topics[j]), slot.counts(topics[j])},
-			Args:   []any{s.PermissionID, string(s.Effect), s.SendID, s.Fence, s.MessageID, parked, mode},
-		}
-	}
-	results, err := l.run(ctx, calls)
-	if err != nil {
-		return nil, fmt.Errorf("settle: %w", err)
-	}
-	for j, r := range results {
-		word, _ := r.(string)
-		answers[at[j]] = Answer(word)
-	}
-	return answers, nil
-}
-
-// topicsOf looks up the topics of permissions: they never change.
-func (l *Ledger) topicsOf(ctx context.Context, all []Settlement, at []int) ([]string, error) {
-	pipe := l.rdb.Pipeline()
-	cmds := make([]*redis.StringCmd, len(at))
-	for j, i := range at {
-		slot, _ := slotOfPermission(all[i].PageID, all[i].PermissionID)
-		cmds[j] = pipe.HGet(ctx, slot.permission(all[i].PermissionID), "o")
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, unavailable(err)
-	}
-	topics := make([]string, len(at))
-	for j, c := range cmds {
-		topics[j] = c.Val()
-	}
-	return topics, nil
 }
 
 // run runs scripts in one round trip for each server. A Redis that is away is a fault of kind Unavailable.

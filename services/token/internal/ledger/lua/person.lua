@@ -3,7 +3,10 @@
 --       (all in one slot)
 -- ARGV  1 sequence of the fact in its stream  2 'tag', 'stop' or 'resume'
 --       tag: 3 n, n tags to add, then the tags to remove; stop, resume: 3... the ids of the permissions given
--- Gives the number of permissions changed; -1 when the person has got others since they were looked up: look again.
+-- Gives the number of permissions revoked, or waiting again; -1 when the person has got others since they were looked up: look
+-- again.
+-- Waiting ones become revoked and come back, or expired when they have lapsed meanwhile; others only bear the mark that their
+-- person is stopped.
 -- Guarantee: of two facts about one thing the one with the higher sequence holds, in whatever order they come.
 local seq = tonumber(ARGV[1])
 if ARGV[2] == 'tag' then
@@ -30,25 +33,15 @@ for i = 3, #ARGV do
   local at = (i - 3) * 3 + 3
   local key, waiting, counts = KEYS[at], KEYS[at + 1], KEYS[at + 2]
   local p = redis.call('HMGET', key, 's', 'a', 'x')
-  local to
-  if stop then
-    redis.call('HSET', key, 'h', '1')
-    if p[1] == 'w' then
-      to = 'r'
-      redis.call('ZREM', waiting, ARGV[i])
-    end
-  else
-    redis.call('HDEL', key, 'h')
-    if p[1] == 'r' then
-      to = now >= tonumber(p[3]) and 'e' or 'w'
-      if to == 'w' then redis.call('ZADD', waiting, p[2], ARGV[i]) end
-    end
-  end
-  if to then
+  if stop then redis.call('HSET', key, 'h', '1') else redis.call('HDEL', key, 'h') end
+  if p[1] == (stop and 'w' or 'r') then
+    local to = stop and 'r' or 'w'
+    if now >= tonumber(p[3]) then to = 'e' else changed = changed + 1 end
+    if stop then redis.call('ZREM', waiting, ARGV[i]) end
+    if to == 'w' then redis.call('ZADD', waiting, p[2], ARGV[i]) end
     redis.call('HSET', key, 's', to)
     redis.call('HINCRBY', counts, p[1], -1)
     redis.call('HINCRBY', counts, to, 1)
-    changed = changed + 1
   end
 end
 redis.call('HSET', KEYS[1], 'xn', changed)

@@ -7,8 +7,8 @@
 --       13... fields of the marks under which its person may be forgotten
 -- Gives 1 recorded, 0 stored before, 2 its person was forgotten after the opt-in.
 -- Guarantee: the first of any number of calls stores; later ones change nothing. A stub that a fact about a
--- permission not yet read has left (see settle.lua) is filled in and keeps its state.
-local stub = redis.call('HMGET', KEYS[1], 'u', 's')
+-- permission not yet read has left (see permission.lua) is filled in and keeps its state; unknown and waiting ones lapse.
+local stub = redis.call('HMGET', KEYS[1], 'u', 's', 'j')
 if stub[1] then return 0 end
 for _, forgotten in ipairs(redis.call('HMGET', KEYS[9], unpack(ARGV, 13))) do
   if forgotten and tonumber(forgotten) >= tonumber(ARGV[10]) then return 2 end
@@ -17,8 +17,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stopped = redis.call('HGET', KEYS[6], 'x') == '1'
 local state = stub[2] or 'w'
-if state == 'w' then
-  if now >= tonumber(ARGV[9]) then state = 'e' elseif stopped then state = 'r' end
+if state == 'w' or state == 'u' then
+  if now >= tonumber(ARGV[9]) then state = 'e' elseif state == 'w' and stopped then state = 'r' end
+end
+if state == 'e' and stub[3] then
+  redis.call('HSET', KEYS[1], 'i', stub[3])
+  redis.call('HDEL', KEYS[1], 'j')
 end
 redis.call('HSET', KEYS[1], 'u', ARGV[2], 'k', ARGV[3], 'o', ARGV[4], 'a', ARGV[8], 'x', ARGV[9], 's', state)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'q', ARGV[5]) end
