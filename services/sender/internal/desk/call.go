@@ -207,47 +207,104 @@ func (p *page) stop(ctx context.Context, s *settings, d answer.Decision, a answe
 	case answer.StopToken:
 		p.Log.Error("page refused by the platform: no call until its access_token in pages.yaml changed",
 			"page", p.id, "reason", d.Reason, "code", a.Code, "subcode", a.Subcode, "fbtrace_id", a.TraceID)
-		p.insist(ctx, "refuse", func(ctx context.Context) error { return p.Pace.Refuse(ctx, p.id, s.fingerprint) })
-		if s.fingerprint == p.settings.Load().fingerprint {
-			p.pacer.Learn(pace.State{Refused: true})
-			p.see(pace.State{Refused: true})
-		}
+		p.refuse(ctx, s.fingerprint)
 	case answer.StopPage:
-		return p.throttle(ctx, d, a)
+		return p.throttle(ctx, []*page{p}, d, a)
 	case answer.StopApp:
+		all := []*page{p}
 		for _, other := range p.Pages().SameApp(p.id) {
 			if same, ok := p.page(other.ID); ok && same != p {
-				same.throttle(ctx, d, a)
+				all = append(all, same)
 			}
 		}
-		return p.throttle(ctx, d, a)
+		return p.throttle(ctx, all, d, a)
 	}
 	return 0
 }
 
-func (p *page) throttle(ctx context.Context, d answer.Decision, a answer.Answer) (wait time.Duration) {
-	p.insist(ctx, "throttle", func(ctx context.Context) (err error) {
-		wait, err = p.Pace.Throttle(ctx, p.id, d.StopFor)
+// refuse stops the page here first, then everywhere.
+func (p *page) refuse(ctx context.Context, fingerprint string) {
+	state := pace.State{Refused: true}
+	p.pacer.Hold(state, fingerprint)
+	if fingerprint == p.settings.Load().fingerprint {
+		p.see(state)
+	}
+	shared := p.insist(ctx, "refuse", func(ctx context.Context) error { return p.Pace.Refuse(ctx, p.id, fingerprint) })
+	if shared && fingerprint == p.settings.Load().fingerprint {
+		p.pacer.Learn(state)
+	}
+}
+
+// together is how many pages of an app are written to Redis at the same time.
+const together = 16
+
+// throttle stops pages, the one that met the error first: all of them here at once, however slow Redis is, then everywhere.
+// It gives for how long the first one stands.
+func (p *page) throttle(ctx context.Context, all []*page, d answer.Decision, a answer.Answer) time.Duration {
+	for _, each := range all {
+		each.standStill(d.StopFor)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // for all of them: the outcome is still to be written
+	defer cancel()
+	waits := make([]time.Duration, len(all))
+	places := make(chan struct{}, together)
+	var writes sync.WaitGroup
+	for i, each := range all {
+		places <- struct{}{}
+		writes.Go(func() {
+			defer func() { <-places }()
+			waits[i] = each.share(ctx, d.StopFor)
+			p.Log.Warn("page throttled by the platform", "page", each.id, "wait", waits[i], "code", a.Code, "subcode", a.Subcode, "status", a.Status, "fbtrace_id", a.TraceID)
+		})
+	}
+	writes.Wait()
+	return waits[0]
+}
+
+// standStill stops the page here, for the stated time or, when none is stated and it does not stand already, for the
+// shortest: how long really is in Redis.
+func (p *page) standStill(stated time.Duration) {
+	seen := p.seen()
+	if stated == 0 && seen.Stopped() {
+		return
+	}
+	if stated == 0 {
+		stated = pace.FirstBackOff
+	}
+	state := pace.State{Until: time.Now().Add(stated)}
+	if seen.Refused || seen.Until.After(state.Until) {
+		return
+	}
+	p.pacer.Hold(state, "")
+	p.see(state)
+}
+
+// share stops the page for all workers, and gives for how long.
+func (p *page) share(ctx context.Context, stated time.Duration) (wait time.Duration) {
+	shared := p.insist(ctx, "throttle", func(ctx context.Context) (err error) {
+		wait, err = p.Pace.Throttle(ctx, p.id, stated)
 		return err
 	})
-	state := pace.State{Until: time.Now().Add(wait)}
-	p.pacer.Learn(state)
-	p.see(state)
-	p.Log.Warn("page throttled by the platform", "page", p.id, "wait", wait, "code", a.Code, "subcode", a.Subcode, "status", a.Status, "fbtrace_id", a.TraceID)
+	if shared {
+		state := pace.State{Until: time.Now().Add(wait)}
+		p.pacer.Learn(state)
+		p.see(state)
+	}
 	return wait
 }
 
 // insist repeats a write to Redis for a moment. When it fails, this worker stands still all the same, and the others are
 // told by the platform.
-func (p *page) insist(ctx context.Context, what string, write func(context.Context) error) {
+func (p *page) insist(ctx context.Context, what string, write func(context.Context) error) (done bool) {
 	var err error
 	for range 3 {
 		limited, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		err = write(limited)
 		cancel()
 		if err == nil {
-			return
+			return true
 		}
 	}
 	p.Log.Error("stop of a page not shared", "page", p.id, "what", what, "err", err)
+	return false
 }

@@ -2,7 +2,10 @@ package desk
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/onebell/onebell/pkg/redislua"
@@ -21,6 +25,7 @@ import (
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
 	"github.com/onebell/onebell/proto/pages"
 	"github.com/onebell/onebell/proto/topology"
+	"github.com/onebell/onebell/services/sender/internal/answer"
 	"github.com/onebell/onebell/services/sender/internal/graph"
 	"github.com/onebell/onebell/services/sender/internal/ledger"
 	"github.com/onebell/onebell/services/sender/internal/pace"
@@ -104,5 +109,50 @@ func TestASlowBucketMakesNoBurst(t *testing.T) {
 		if n > 14 {
 			t.Errorf("%d calls within 200 ms, want about 10", n)
 		}
+	}
+}
+
+// The pages of an app stand still at once here, although Redis does not answer.
+func TestAThrottleStopsThePagesOfTheAppBeforeRedisAnswers(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{ContextTimeoutEnabled: true, Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	defer func() { _ = rdb.Close() }()
+	d := &Desk{Pace: pace.NewStore(rdb), Log: slog.New(slog.DiscardHandler), working: map[string]*page{}}
+	var file pages.File
+	for i := range 100 {
+		settings := pages.Page{ID: fmt.Sprint(i), SendsPerSecond: 10, AppSecrets: []pages.Secret{"secret"}}
+		file.Pages = append(file.Pages, settings)
+		d.working[settings.ID] = newPage(d, settings)
+	}
+	d.Pages = func() pages.File { return file }
+	begun := time.Now()
+	first := d.working["0"]
+	done := make(chan time.Duration)
+	go func() {
+		done <- first.stop(t.Context(), first.settings.Load(), answer.Decision{Stop: answer.StopApp, StopFor: 5 * time.Minute}, answer.Answer{})
+	}()
+	testkit.Eventually(t, "every page stands", func() bool {
+		for _, p := range d.all() {
+			if !p.seen().Stopped() {
+				return false
+			}
+		}
+		return true
+	})
+	var stopped *pace.StoppedError
+	if err := d.working["99"].pacer.Wait(t.Context(), false); !errors.As(err, &stopped) {
+		t.Errorf("a call of another page: %v", err)
+	}
+	if took := time.Since(begun); took > 300*time.Millisecond {
+		t.Errorf("the pages stand after %s", took)
+	}
+	if wait := <-done; wait != 5*time.Minute {
+		t.Errorf("stands for %s", wait)
+	}
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("the answer was held up for %s", took)
 	}
 }

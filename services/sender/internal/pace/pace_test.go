@@ -212,6 +212,45 @@ func TestARefusalHoldsForOneTokenOnly(t *testing.T) {
 	})
 }
 
+// Redis may be told of a stop late or never: it holds here all the same.
+func TestAStopHoldsHereWhateverRedisSays(t *testing.T) {
+	t.Parallel()
+	virtual(t, func(t *testing.T, store *Store) {
+		ctx := t.Context()
+		p := NewPacer(store, "42", "text", quiet)
+		p.Set(10, "f")
+		if err := p.Wait(ctx, false); err != nil {
+			t.Fatal(err)
+		}
+		p.Hold(State{Until: time.Now().Add(time.Minute)}, "")
+		for range 5 {
+			var stopped *StoppedError
+			if err := p.Wait(ctx, false); !errors.As(err, &stopped) {
+				t.Fatalf("held page: %v", err)
+			}
+			time.Sleep(11 * time.Second)
+		}
+		time.Sleep(6 * time.Second)
+		if err := p.Wait(ctx, false); err != nil {
+			t.Errorf("after its end: %v", err)
+		}
+		p.Hold(State{Refused: true}, "another token")
+		if err := p.Wait(ctx, false); err != nil {
+			t.Errorf("refused with another token: %v", err)
+		}
+		p.Hold(State{Refused: true}, "f")
+		time.Sleep(time.Hour)
+		if s, err := p.State(ctx); err != nil || !s.Refused {
+			t.Errorf("refused: %v %v", s, err)
+		}
+		p.Learn(State{Refused: true}) // Redis was told, and somebody ended it there
+		time.Sleep(time.Second)
+		if s, err := p.State(ctx); err != nil || s.Stopped() {
+			t.Errorf("as Redis says: %v %v", s, err)
+		}
+	})
+}
+
 func TestUnusedSlotsAreGivenBack(t *testing.T) {
 	t.Parallel()
 	virtual(t, func(t *testing.T, store *Store) {

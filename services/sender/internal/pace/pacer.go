@@ -53,6 +53,7 @@ type Pacer struct {
 	running     bool
 	state       State
 	known       time.Time // when state was learnt
+	held        State     // a stop known here that Redis may not have been told of
 	clock       clock
 	forfeited   int64
 	wake        chan struct{}
@@ -77,6 +78,7 @@ func (p *Pacer) Set(rate float64, fingerprint string) {
 	p.spacing = p.spacing.Truncate(time.Microsecond)
 	if p.fingerprint != fingerprint {
 		p.fingerprint, p.state, p.known = fingerprint, State{}, time.Time{}
+		p.held.Refused = false
 	}
 }
 
@@ -144,10 +146,21 @@ func (p *Pacer) State(ctx context.Context) (State, error) {
 	return p.learn(r), nil
 }
 
-// Learn is told of a stop that this worker itself has just written to Redis: everybody who waits is sent away at once.
+// Hold is told of a stop before Redis is: everybody who waits is sent away at once, and what Redis says does not end it,
+// until Learn or its own end. A refusal counts for the access token with this fingerprint only.
+func (p *Pacer) Hold(s State, fingerprint string) {
+	p.mu.Lock()
+	if !s.Refused || p.fingerprint == fingerprint {
+		p.held, p.state, p.known = s, s, time.Now()
+	}
+	p.mu.Unlock()
+	p.nudge()
+}
+
+// Learn is told of a stop that this worker itself has just written to Redis. From now on it is as Redis says.
 func (p *Pacer) Learn(s State) {
 	p.mu.Lock()
-	p.state, p.known = s, time.Now()
+	p.held, p.state, p.known = State{}, s, time.Now()
 	p.mu.Unlock()
 	p.nudge()
 }
@@ -176,6 +189,14 @@ func (p *Pacer) learn(r reservation) State {
 	s := State{Refused: r.refused}
 	if r.stoppedUntil > 0 {
 		s.Until = p.clock.at(r.stoppedUntil)
+	}
+	switch {
+	case p.held.Refused:
+		s.Refused = true
+	case !time.Now().Before(p.held.Until):
+		p.held = State{}
+	case p.held.Until.After(s.Until):
+		s.Until = p.held.Until
 	}
 	// A stop that this worker wrote while the question was on its way is younger than the answer.
 	if p.known.Before(r.asked) {

@@ -29,11 +29,10 @@ var (
 	throttleScript = redislua.NewScript("throttle", throttleText)
 )
 
-// Back-off of a throttle that states no time.
-const (
-	firstBackOff = time.Minute
-	maxBackOff   = time.Hour
-)
+// FirstBackOff is how long a throttle that states no time stops a page at least.
+const FirstBackOff = time.Minute
+
+const maxBackOff = time.Hour // at most
 
 // Store is the pace in Redis.
 type Store struct {
@@ -87,9 +86,9 @@ func (s *Store) giveBack(ctx context.Context, page, class string, end, from int6
 // Throttle stops a page for the stated time, 0: for a back-off of one minute, doubling up to an hour. It gives how long.
 func (s *Store) Throttle(ctx context.Context, page string, stated time.Duration) (time.Duration, error) {
 	values, err := throttleScript.Run(ctx, s.rdb, []string{throttleKey(page)},
-		stated.Microseconds(), firstBackOff.Microseconds(), maxBackOff.Microseconds()).Int64Slice()
+		stated.Microseconds(), FirstBackOff.Microseconds(), maxBackOff.Microseconds()).Int64Slice()
 	if err != nil || len(values) != 2 {
-		return max(stated, firstBackOff), fmt.Errorf("throttle page %s: %w", page, err)
+		return max(stated, FirstBackOff), fmt.Errorf("throttle page %s: %w", page, err)
 	}
 	return time.Duration(values[1]-values[0]) * time.Microsecond, nil
 }
