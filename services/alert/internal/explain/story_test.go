@@ -12,7 +12,9 @@ import (
 
 func TestChosenIsToldOnceForEachSendOfAnAlert(t *testing.T) {
 	t.Parallel()
-	at := func(second int) *timestamppb.Timestamp { return timestamppb.New(time.Unix(1782900000+int64(second), 0)) }
+	at := func(second int) *timestamppb.Timestamp {
+		return timestamppb.New(time.Unix(1782900000+int64(second), 0))
+	}
 	s := story{
 		tried: []try{
 			{at(2).AsTime(), &outcomev1.Try{SendId: "s1", AlertId: "a1", Attempt: 1}},
