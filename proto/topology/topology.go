@@ -61,6 +61,7 @@ const day = 24 * time.Hour
 var Table = []Stream{
 	// The platform gives up repeating a webhook after an hour, hence the duplicate window.
 	{Optins, []string{"optins.*.*"}, []Service{Ingestor, Token}, []Service{Token, Alert}, jetstream.LimitsPolicy, 400 * day, time.Hour},
+	// people.<page>.<shard> is about a person, people.<page>.-- about the page as a whole (see PageSubject); token writes both.
 	{People, []string{"people.*.*"}, []Service{Token}, []Service{Token, Alert}, jetstream.LimitsPolicy, 0, 2 * time.Minute},
 	{Events, []string{"events.*.*.*"}, []Service{Ingestor}, []Service{Token, Alert, Console}, jetstream.LimitsPolicy, 3 * day, 2 * time.Minute},
 	{Inventory, []string{"inventory.>"}, []Service{Publisher, Alert}, []Service{Alert}, jetstream.LimitsPolicy, 7 * day, 2 * time.Minute},
@@ -102,6 +103,13 @@ func OptinSubject(pageID, psid string) string {
 func PersonSubject(pageID, psid string) string {
 	return "people." + SubjectToken(pageID) + "." + shard(psid)
 }
+
+// PageSubject is where facts about a page as a whole go (onebell.token.v1.PageFact): a pause is kept as long as a person's
+// stop, in the same stream and by the same writer, so that a rebuild keeps it.
+func PageSubject(pageID string) string { return PersonSubject(pageID, "") }
+
+// IsPageSubject tells the subjects of PageSubject from those of people.
+func IsPageSubject(subject string) bool { return strings.HasSuffix(subject, "."+ids.NoShard) }
 
 // EventSubject is where an event of the platform goes. An empty psid means: no person.
 func EventSubject(pageID, psid, kind string) string {

@@ -14,6 +14,7 @@ func TestEverySubjectHasItsStreamWriterAndReader(t *testing.T) {
 		topology.OptinSubject("p", "1"):                   topology.Optins,
 		topology.OptinSubject("p", ""):                    topology.Optins,
 		topology.PersonSubject("p", "1"):                  topology.People,
+		topology.PageSubject("p"):                         topology.People,
 		topology.EventSubject("p", "1", "echo"):           topology.Events,
 		topology.InventorySubject("stock", "a.b c"):       topology.Inventory,
 		topology.WaveSubject("p"):                         topology.Waves,
@@ -49,6 +50,13 @@ func TestEverySubjectHasItsStreamWriterAndReader(t *testing.T) {
 		if len(s.Writers) == 0 || len(s.Readers) == 0 {
 			t.Errorf("%s lacks a writer or a reader", s.Name)
 		}
+	}
+}
+
+func TestFactsAboutAPageAreToldFromThoseAboutPeople(t *testing.T) {
+	t.Parallel()
+	if !topology.IsPageSubject(topology.PageSubject("p")) || topology.IsPageSubject(topology.PersonSubject("p", "1")) {
+		t.Error("a fact about a page is taken for one about a person, or the other way round")
 	}
 }
 

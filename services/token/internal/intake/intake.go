@@ -58,9 +58,9 @@ func (in *Intake) Consumers() []stream.Consumer {
 	}
 }
 
-// EventSubjects are the subjects of EVENTS that say something about people.
+// EventSubjects are the subjects of EVENTS that say something about people or pages.
 func EventSubjects() (subjects []string) {
-	for _, kind := range append([]string{KindEcho}, TaggingKinds...) {
+	for _, kind := range append([]string{KindEcho, KindPolicy}, TaggingKinds...) {
 		subjects = append(subjects, "events.*.*."+kind)
 	}
 	return subjects
@@ -112,7 +112,11 @@ func (in *Intake) apply(ctx context.Context, name string, msgs []jetstream.Msg, 
 			tries, err = Tries(msg.Data())
 			settled = append(settled, tries...)
 		case topology.People:
-			err = in.person(ctx, msg.Data(), meta.Sequence.Stream)
+			if topology.IsPageSubject(msg.Subject()) {
+				err = in.page(ctx, msg)
+			} else {
+				err = in.person(ctx, msg.Data(), meta.Sequence.Stream)
+			}
 		case topology.Events:
 			err = in.touch(ctx, msg, meta.Timestamp)
 		}
@@ -171,6 +175,9 @@ func (in *Intake) event(ctx context.Context, msg jetstream.Msg) error {
 		return err
 	}
 	page, psid, kind := msg.Headers().Get(topology.HeaderPage), msg.Headers().Get(topology.HeaderPerson), msg.Headers().Get(topology.HeaderKind)
+	if p, ok := ReadPolicy(kind, msg.Data(), meta.Timestamp); ok && page != "" {
+		return in.policy(ctx, page, p, cause(msg, meta))
+	}
 	if e, ok := ReadEcho(kind, msg.Data(), meta.Timestamp); ok && psid != "" {
 		return in.echo(ctx, page, psid, e, msg, meta)
 	}

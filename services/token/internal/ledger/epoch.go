@@ -32,8 +32,10 @@ var (
 // LoadScripts loads every script, so that pipelines find them.
 func (l *Ledger) LoadScripts(ctx context.Context) error {
 	l.pages.Clear() // this Redis may be another
+	l.pauses.clear()
 	scripts := []*redislua.Script{
-		recordScript, grantScript, checkScript, personScript, touchScript, wishedScript, epochScript, expireScript, closeDayScript, forgetScript,
+		recordScript, grantScript, checkScript, personScript, touchScript, wishedScript, pauseScript, epochScript, expireScript, closeDayScript,
+		forgetScript,
 	}
 	return redislua.Load(ctx, l.rdb, slices.AppendSeq(scripts, maps.Values(settleScripts))...)
 }

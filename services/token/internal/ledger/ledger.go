@@ -16,6 +16,7 @@
 //	{page:shard}:x:<day>            str   permissions that lapse on a day (see entry)
 //	{page:shard}:x                  zset  days that have such a list
 //	{page:shard}:f                  hash  marks of forgotten people (see marks)
+//	{page:--}:z                     hash  what pauses the page (see pausedKey)
 //
 // States: w waiting, g granted, u unknown, s spent, e expired, r revoked, v void. Times are milliseconds since 1970.
 package ledger
@@ -61,6 +62,8 @@ type Ledger struct {
 	rdb   redis.UniversalClient
 	keys  *seal.Keys
 	pages sync.Map // page id -> struct{}: noted since the scripts were loaded
+
+	pauses pauses
 }
 
 // New makes a ledger on a client. Tokens are sealed with keys before they reach Redis.
