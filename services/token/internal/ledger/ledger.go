@@ -170,6 +170,10 @@ func (l *Ledger) Grant(ctx context.Context, items []*tokenv1.GrantItem) ([]*toke
 	results := make([]*tokenv1.GrantResult, len(items))
 	var calls []redislua.Call
 	var at []int
+	paused, err := l.Paused(ctx, items)
+	if err != nil {
+		return nil, fmt.Errorf("grant: %w", err)
+	}
 	for i, item := range items {
 		results[i] = denied(item, tokenv1.DenialReason_DENIAL_REASON_UNKNOWN_PERMISSION)
 		s, ok := slotOfPermission(item.GetPageId(), item.GetPermissionId())
@@ -183,7 +187,7 @@ func (l *Ledger) Grant(ctx context.Context, items []*tokenv1.GrantItem) ([]*toke
 		calls = append(calls, redislua.Call{
 			Script: grantScript,
 			Keys:   []string{s.permission(item.GetPermissionId()), s.waiting(item.GetTopic()), s.counts(item.GetTopic())},
-			Args:   []any{item.GetPermissionId(), item.GetSendId(), item.GetTopic(), lease.Milliseconds()},
+			Args:   []any{item.GetPermissionId(), item.GetSendId(), item.GetTopic(), lease.Milliseconds(), pausedArg[paused[item.GetPageId()]]},
 		})
 		at = append(at, i)
 	}

@@ -88,13 +88,17 @@ func (l *Ledger) ApplyPage(ctx context.Context, fact *tokenv1.PageFact) error {
 	return nil
 }
 
-// Paused tells, by page, which of these pages are paused, as it was at most a second ago.
-func (l *Ledger) Paused(ctx context.Context, pageIDs []string) (map[string]bool, error) {
+// pausedArg is what a grant is told.
+var pausedArg = map[bool]string{true: "1", false: ""}
+
+// Paused tells, by page, which pages of these items are paused, as it was at most a second ago.
+func (l *Ledger) Paused(ctx context.Context, items []*tokenv1.GrantItem) (map[string]bool, error) {
 	now := time.Now()
 	all := make(map[string]bool, 1)
 	asked := map[string]*redis.StringSliceCmd{}
 	pipe := l.rdb.Pipeline()
-	for _, page := range pageIDs {
+	for _, item := range items {
+		page := item.GetPageId()
 		if _, done := all[page]; done {
 			continue
 		}

@@ -1,6 +1,6 @@
 -- Gives a send, and no other, the right to use a permission now.
 -- KEYS  1 permission  2 waiting list of the topic asked for  3 counts of that topic      (all in one slot)
--- ARGV  1 permission id  2 send id  3 topic  4 lease, ms
+-- ARGV  1 permission id  2 send id  3 topic  4 lease, ms  5 '1' when the page is paused
 -- Gives {0, reason}: denied, reason as in onebell.token.v1.DenialReason;
 --       {1, fence, sealed token, psid, end of lease in ms, again, after unknown}: granted (the last two '0' or '1').
 -- Guarantee: of any number of calls under different send ids one is granted. The same send is granted again with a higher
@@ -10,7 +10,7 @@ local p = redis.call('HMGET', KEYS[1], 's', 'o', 'x', 'n', 'i', 'l', 'f', 'k', '
 local state, topic, lapses, parked, holder, lease, fence = p[1], p[2], p[3], p[4], p[5], p[6], tonumber(p[7] or '0')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local UNKNOWN, SPENT, EXPIRED, REVOKED, LEASED, TOPIC, STOPPED, NOT_YET = 1, 2, 3, 4, 5, 6, 7, 9
+local UNKNOWN, SPENT, EXPIRED, REVOKED, LEASED, TOPIC, STOPPED, PAUSED, NOT_YET = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 if not p[9] then return {0, UNKNOWN} end
 if p[10] then return {0, STOPPED} end
@@ -30,6 +30,7 @@ if now >= tonumber(lapses) then
   end
   return {0, EXPIRED}
 end
+if ARGV[5] == '1' then return {0, PAUSED} end
 if parked and now < tonumber(parked) then return {0, NOT_YET} end
 
 -- Whether every fence up to n is released: then the set of the released is the one range 1 to n.
