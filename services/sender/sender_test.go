@@ -351,3 +351,28 @@ func TestThePaceHoldsOverWorkers(t *testing.T) {
 		t.Errorf("%.0f %% of the pace used", used*100)
 	}
 }
+
+// The bound on the packs in work leaves a quick page its pace also when each pack holds one send and answers take long.
+func TestSmallPacksAndSlowAnswersLeaveThePace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const rate, people = 50, 200
+	w.setPages(page(pageID, "page-token-1", rate))
+	w.platform.set(func(http.ResponseWriter, *http.Request, request, func() bool) bool {
+		answer := time.NewTimer(1500 * time.Millisecond)
+		<-answer.C
+		return false
+	})
+	for i := range people {
+		w.publish(pageID, w.send(pageID, fmt.Sprint("p", i)))
+	}
+	w.start(w.config())
+	w.settled(people)
+	requests := w.platform.requests()
+	took := requests[len(requests)-1].at.Sub(requests[0].at)
+	t.Logf("%d calls in %s", people, took)
+	// 32 packs at once made 21 calls a second of it.
+	if used := float64(people-1) / took.Seconds() / rate; used < 0.7 {
+		t.Errorf("%.0f %% of the pace used", used*100)
+	}
+}

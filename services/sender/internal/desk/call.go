@@ -85,12 +85,10 @@ func (j *job) drops(ctx context.Context, t task) (bool, error) {
 func (j *job) turn(t task) (free func(), err error) {
 	ctx, cancel := context.WithDeadline(j.stopping, t.until)
 	defer cancel()
-	select {
-	case j.p.calls <- struct{}{}:
-		free = sync.OnceFunc(func() { <-j.p.calls })
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := j.p.calls.enter(ctx); err != nil {
+		return nil, err
 	}
+	free = sync.OnceFunc(j.p.calls.leave)
 	begun := time.Now()
 	err = j.p.pacer.Wait(ctx, j.u == topology.Urgent)
 	metrics.waits.Record(ctx, time.Since(begun).Seconds(), pageAttr(j.p.id))

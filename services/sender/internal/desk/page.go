@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxPacks bounds the packs of a page in work at once, however small they are.
-	maxPacks = 32
+	// minCalls is how many calls of a page may always be under way, however slow its pace.
+	minCalls = 64
 	// maxPending bounds the packs of a page that are out or put off: far above what a page has waiting for its time.
 	maxPending = 20000
 	// idle is how long one pull waits for a pack, with a sign of life from the server every 2 s: a pull that was lost with a
@@ -37,7 +37,7 @@ type page struct {
 	id       string
 	settings atomic.Pointer[settings]
 	pacer    *pace.Pacer
-	calls    chan struct{} // calls under way, bounded
+	calls    gate // calls under way, bounded
 
 	mu       sync.Mutex
 	uncalled map[topology.Urgency]int // sends taken whose call has not begun
@@ -57,8 +57,6 @@ type settings struct {
 func newPage(d *Desk, s pages.Page) *page {
 	p := &page{
 		Desk: d, id: s.ID, pacer: pace.NewPacer(d.Pace, s.ID, "text", d.Log),
-		// Three seconds of the pace: enough for answers that take that long; when they take longer, something is wrong.
-		calls:    make(chan struct{}, max(64, int(3*s.SendsPerSecond))),
 		uncalled: map[topology.Urgency]int{}, changed: make(chan struct{}),
 		perPack: min(64, max(1, s.SendsPerSecond)),
 	}
@@ -70,7 +68,16 @@ func (p *page) set(s pages.Page) {
 	now := &settings{s, pace.Fingerprint(s.AccessToken.Reveal())}
 	p.settings.Store(now)
 	p.pacer.Set(s.SendsPerSecond, now.fingerprint)
+	p.calls.set(maxCalls(s.SendsPerSecond))
 }
+
+// maxCalls bounds the calls under way by three seconds of the pace: enough for answers that take that long; when they take
+// longer, something is wrong.
+func maxCalls(rate float64) int { return max(minCalls, int(3*rate)) }
+
+// maxPacks bounds the packs in work, however small they are: with one send in each, a second of the pace waits and all calls
+// that may be are under way.
+func maxPacks(rate float64) int { return maxCalls(rate) + max(1, int(rate)) }
 
 // run takes packs, urgent and normal ones apart, until ctx ends, and waits for those in work.
 func (p *page) run(ctx context.Context) {
@@ -180,7 +187,8 @@ func (p *page) room(u topology.Urgency) (time.Duration, <-chan struct{}) {
 	if u == topology.Normal {
 		waiting += p.uncalled[topology.Urgent]
 	}
-	if p.packs >= maxPacks || float64(waiting) >= max(1, p.settings.Load().SendsPerSecond) {
+	rate := p.settings.Load().SendsPerSecond
+	if p.packs >= maxPacks(rate) || float64(waiting) >= max(1, rate) {
 		return time.Minute, p.changed
 	}
 	return 0, nil
