@@ -45,7 +45,7 @@ var life = porcupine.Model{
 		case "record":
 			want.recorded = p.Optin("stock:A", now.Add(time.Hour), false, now)
 		case "grant":
-			want.granted, want.denied = p.Grant(in.send, "stock:A", time.Minute, now)
+			want.granted, want.denied = p.Grant(in.send, "stock:A", false, time.Minute, now)
 			want.granted.Until = time.Time{}
 		case "apply":
 			want.settled = p.Apply(in.fact, now)

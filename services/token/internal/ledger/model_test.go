@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onebell/onebell/proto/ids"
 	tokenv1 "github.com/onebell/onebell/proto/onebell/token/v1"
@@ -35,6 +36,7 @@ type world struct {
 	ctx    context.Context
 	b      book
 	page   string
+	paused bool
 	people map[string]*person
 	book   map[string]*entry // by permission id
 }
@@ -53,7 +55,7 @@ type entry struct {
 }
 
 func newWorld(t failer, ctx context.Context, b book) *world {
-	return &world{t, ctx, b, fmt.Sprint("page-", pages.Add(1)), map[string]*person{}, map[string]*entry{}}
+	return &world{t, ctx, b, fmt.Sprint("page-", pages.Add(1)), false, map[string]*person{}, map[string]*entry{}}
 }
 
 // expect adds a permission whose opt-in is not read yet.
@@ -75,6 +77,16 @@ func (w *world) must(err error) {
 	}
 }
 
+// pause pauses the page for good: a grant may believe for a second what was so before.
+func (w *world) pause() {
+	w.t.Helper()
+	w.must(w.b.ApplyPage(w.ctx, &tokenv1.PageFact{
+		PageId: w.page, At: timestamppb.Now(),
+		What: &tokenv1.PageFact_Paused{Paused: &tokenv1.PagePaused{Cause: tokenv1.PauseCause_PAUSE_CAUSE_OPERATOR}},
+	}))
+	w.paused = true
+}
+
 func (w *world) record(e *entry) {
 	w.t.Helper()
 	got, err := w.b.Record(w.ctx, []ledger.Optin{e.optin})
@@ -91,7 +103,7 @@ func (w *world) grant(e *entry, send, topic string) *tokenv1.GrantResult {
 	begun := time.Now().Truncate(time.Millisecond)
 	all, err := w.b.Grant(w.ctx, []*tokenv1.GrantItem{{PageId: w.page, PermissionId: e.id, SendId: send, Topic: topic, Lease: durationpb.New(lease)}})
 	w.must(err)
-	want, denial := e.Grant(send, topic, lease, time.Now())
+	want, denial := e.Grant(send, topic, w.paused, lease, time.Now())
 	got := all[0]
 	if d := got.GetDenied(); d != nil || denial != 0 {
 		if int(d.GetReason()) != int(denial) {

@@ -15,6 +15,9 @@ func TestTheScriptsFollowTheModel(t *testing.T) {
 	onBoth(t, func(t *testing.T, b book) {
 		rapid.Check(t, func(r *rapid.T) {
 			w := newWorld(r, t.Context(), b)
+			if rapid.IntRange(0, 7).Draw(r, "paused") == 0 {
+				w.pause()
+			}
 			var entries []*entry
 			for i := range 3 {
 				lapses := time.Now().Add(rapid.SampledFrom([]time.Duration{time.Hour, time.Hour, time.Hour, -time.Hour}).Draw(r, "lapses in"))

@@ -80,7 +80,7 @@ const (
 	Leased
 	TopicMismatch
 	PersonStopped
-	PagePaused // said by the service, not by the record
+	PagePaused
 	NotYet
 )
 
@@ -154,8 +154,8 @@ type Grant struct {
 	AfterUnknown bool      // a call under an earlier fence may have been made
 }
 
-// Grant gives a send the right to use the permission until its lease ends; else the reason why not.
-func (r *Record) Grant(send, topic string, lease time.Duration, now time.Time) (Grant, Denial) {
+// Grant gives a send the right to use the permission until its lease ends; else the reason why not. paused: its page is.
+func (r *Record) Grant(send, topic string, paused bool, lease time.Duration, now time.Time) (Grant, Denial) {
 	switch {
 	case !r.Known:
 		return Grant{}, UnknownPermission
@@ -172,6 +172,8 @@ func (r *Record) Grant(send, topic string, lease time.Duration, now time.Time) (
 	case r.lapsed(now):
 		r.Sweep(now)
 		return Grant{}, HasExpired
+	case paused:
+		return Grant{}, PagePaused
 	case now.Before(r.NotBefore):
 		return Grant{}, NotYet
 	}
