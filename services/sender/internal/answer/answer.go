@@ -97,6 +97,10 @@ type number struct{ code, subcode int }
 // anySub stands for every subcode that has no row of its own.
 const anySub = -1
 
+// ends are the classes that end a send or void its token. The platform's word that an error will pass counts more than they
+// do: it is asked again. For the others the table says already when that is.
+var ends = map[class]bool{badToken: true, permission: true, windowClosed: true, content: true}
+
 // table is section 4 of the platform notes. Rows with a subcode go before those without.
 var table = map[number]class{
 	{1, 1357046}: probablySent, {1, anySub}: ambiguous,

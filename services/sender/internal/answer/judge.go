@@ -27,7 +27,11 @@ func Judge(a Answer, h History, jitter float64) Decision {
 		return d
 	}
 	d.Released = true
-	switch classOf(a) {
+	c := classOf(a)
+	if a.Transient && ends[c] {
+		c = ambiguous
+	}
+	switch c {
 	case probablySent:
 		d.Verdict, d.Final, d.Released, d.Reason = verdict.SentBefore, true, false, "probably_sent"
 	case badToken:
