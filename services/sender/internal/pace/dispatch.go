@@ -159,7 +159,7 @@ func (d *dispatcher) pause(waiting int) time.Duration {
 		}
 	}
 	stale := d.staleAt(now)
-	if n > 0 && !stale {
+	if n > 0 && waiting > 0 && !stale { // a slot that is due and that nobody waits for is nothing to wake up for
 		earliest(d.slots[0].at)
 	}
 	if d.asked == nil && (stale || waiting > n) {

@@ -291,6 +291,21 @@ func TestAMissedSlotIsForfeited(t *testing.T) {
 	}
 }
 
+// The last waiter left while a question to Redis is open: the dispatcher waits for the answer and does not turn in circles.
+func TestADueSlotThatNobodyWaitsForWakesNobody(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	d := &dispatcher{Pacer: NewPacer(nil, "42", "text", quiet), asked: make(chan asking)}
+	d.known = now
+	d.slots = []slot{{at: now.Add(-time.Millisecond), spacing: time.Minute}}
+	if got := d.pause(1); got != 0 {
+		t.Errorf("somebody waits for the slot: %s", got)
+	}
+	if got := d.pause(0); got < time.Second {
+		t.Errorf("nobody waits for the slot: %s", got)
+	}
+}
+
 func TestTwoWorkersOnARealRedis(t *testing.T) {
 	t.Parallel()
 	_, rdb := testkit.Redis(t)
