@@ -63,7 +63,7 @@ func (in *Intake) mark(ctx context.Context, m ledger.Mark, stored time.Time) err
 	if time.Since(stored) < patience {
 		return fault.Later(patience, "being_forgotten", fmt.Errorf("a person of page %s is being forgotten", m.PageID))
 	}
-	return in.Ledger.ApplyMarks(ctx, []ledger.Mark{m})
+	return in.applyMarks(ctx, []ledger.Mark{m})
 }
 
 // Stray deletes an outcome of a permission that was erased with its person: a send was under way meanwhile. It tells whether
@@ -93,7 +93,7 @@ func (in *Intake) ApplyMarks(ctx context.Context, _ string, msgs []jetstream.Msg
 			marks = append(marks, m)
 		}
 	}
-	return in.Ledger.ApplyMarks(ctx, marks)
+	return in.applyMarks(ctx, marks)
 }
 
 // remembered leaves out the messages that no longer count. An opt-in is judged where it is recorded.

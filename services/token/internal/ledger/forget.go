@@ -5,8 +5,10 @@ import (
 	_ "embed" // the script
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -88,27 +90,28 @@ func (l *Ledger) Marked(ctx context.Context, m Mark) (bool, error) {
 	return seq >= m.Upto[topology.People], nil
 }
 
-// ApplyMarks applies marks that were read from the stream PEOPLE. For those that are new, whoever they mean is looked for among
-// everybody and erased. The field of PEOPLE is set last: it says that this is done.
-func (l *Ledger) ApplyMarks(ctx context.Context, marks []Mark) error {
+// Found is somebody whom a mark means, with the permissions that were erased.
+type Found struct {
+	Mark        Mark
+	PSID        string
+	Permissions []string
+}
+
+// EraseMarked applies marks that were read from the stream PEOPLE. For those that are new, whoever they mean is looked for among
+// everybody, erased and given back. SetMarks ends it: until then a mark counts as new.
+func (l *Ledger) EraseMarked(ctx context.Context, marks []Mark) ([]Found, error) {
 	fresh := map[slot]map[string]Mark{} // by name
 	pages := map[slot]string{}
 	for _, m := range marks {
 		known, err := l.Marked(ctx, m)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if known {
 			continue
 		}
-		begun := Mark{m.PageID, m.Shard, m.Name, map[string]uint64{}}
-		for stream, seq := range m.Upto {
-			if stream != topology.People {
-				begun.Upto[stream] = seq
-			}
-		}
-		if _, err := l.Forget(ctx, begun, ""); err != nil {
-			return err
+		if _, err := l.Forget(ctx, m.begun(), ""); err != nil {
+			return nil, err
 		}
 		s := slotOf(m.PageID, m.Shard)
 		if fresh[s] == nil {
@@ -117,8 +120,10 @@ func (l *Ledger) ApplyMarks(ctx context.Context, marks []Mark) error {
 		fresh[s][m.Name], pages[s] = m, m.PageID
 	}
 	if len(fresh) == 0 {
-		return nil
+		return nil, nil
 	}
+	var mu sync.Mutex // servers are gone through at the same time
+	var found []Found
 	for _, pattern := range []string{"{*:??}:u:*", "{*:??}:o:*"} {
 		err := l.eachKey(ctx, pattern, func(ctx context.Context, _ redis.Cmdable, key string) error {
 			tag, rest, _ := strings.Cut(key, "}:")
@@ -127,26 +132,45 @@ func (l *Ledger) ApplyMarks(ctx context.Context, marks []Mark) error {
 				return nil
 			}
 			for _, name := range l.Names(pages[s], psid) {
-				if m, ok := fresh[s][name]; ok {
-					if _, err := l.Forget(ctx, m, psid); err != nil {
-						return err
-					}
+				m, ok := fresh[s][name]
+				if !ok {
+					continue
 				}
+				owned, err := l.Owned(ctx, m.PageID, psid)
+				if err != nil {
+					return err
+				}
+				if _, err := l.Forget(ctx, m.begun(), psid); err != nil {
+					return err
+				}
+				mu.Lock()
+				found = append(found, Found{m, psid, owned})
+				mu.Unlock()
 			}
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("look for the forgotten: %w", err)
+			return nil, fmt.Errorf("look for the forgotten: %w", err)
 		}
 	}
-	for _, some := range fresh {
-		for _, m := range some {
-			if _, err := l.Forget(ctx, m, ""); err != nil {
-				return err
-			}
+	return found, nil
+}
+
+// SetMarks sets marks whose people are erased.
+func (l *Ledger) SetMarks(ctx context.Context, marks []Mark) error {
+	for _, m := range marks {
+		if _, err := l.Forget(ctx, m, ""); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// begun is the mark without its field for PEOPLE, which says that the erasure is done.
+func (m Mark) begun() Mark {
+	m.Upto = maps.Clone(m.Upto)
+	delete(m.Upto, topology.People)
+	return m
 }
 
 // Fact says of whom a message is, and where it stands in its stream.

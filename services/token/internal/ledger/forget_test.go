@@ -84,8 +84,21 @@ func TestAMarkFromTheStreamFindsItsPerson(t *testing.T) {
 			}
 		}
 		marks = append(marks, b.mark("nobody", 100))
+		want := 20
 		for range 2 {
-			if err := b.ApplyMarks(t.Context(), marks); err != nil {
+			found, err := b.EraseMarked(t.Context(), marks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			people := map[string]bool{}
+			for _, f := range found {
+				people[f.PSID] = true
+			}
+			if len(people) != want {
+				t.Errorf("found %d people, want %d", len(people), want)
+			}
+			want = 0 // the second time they are known to be done
+			if err := b.SetMarks(t.Context(), marks); err != nil {
 				t.Fatal(err)
 			}
 			b.counts("stock:A", 20, 0, 0, 0, 0, 0, 0)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -83,46 +82,7 @@ func (s *Server) forget(ctx context.Context, page, psid string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var optins []uint64
-	err = archive.Each(ctx, s.JS, who, topology.Optins, 0, func(m archive.Message) (bool, error) {
-		if m.Seq > mark.Upto[topology.Optins] {
-			// Recorded perhaps before the mark, and then erased with the rest.
-			return true, s.Intake.Apply(ctx, m.Stream, []jetstream.Msg{m.Msg})
-		}
-		optins = append(optins, m.Seq)
-		return true, nil
-	})
-	if err != nil {
-		return erased, err
-	}
-	for _, name := range []string{topology.Outcomes, topology.Events, topology.People} {
-		if err := s.deleteMarked(ctx, who, name, mark.Upto[name]); err != nil {
-			return erased, err
-		}
-	}
-	for _, seq := range optins {
-		if err := archive.Delete(ctx, s.JS, topology.Optins, seq); err != nil {
-			return erased, err
-		}
-	}
-	return erased, nil
-}
-
-// deleteMarked deletes the person's messages of a stream up to the mark. Those after it that were applied before it, and then
-// erased with the rest, are applied once more.
-func (s *Server) deleteMarked(ctx context.Context, who *archive.Who, name string, upto uint64) error {
-	return archive.Each(ctx, s.JS, who, name, 0, func(m archive.Message) (bool, error) {
-		switch {
-		case name == topology.People && m.Seq == upto: // the mark itself
-			return true, nil
-		case m.Seq <= upto:
-			return true, archive.Delete(ctx, s.JS, name, m.Seq)
-		case name == topology.Outcomes:
-			_, err := s.Intake.Stray(ctx, m.Msg, m.Seq)
-			return true, err
-		}
-		return true, s.Intake.Apply(ctx, name, []jetstream.Msg{m.Msg})
-	})
+	return erased, s.Intake.Finish(ctx, who, mark)
 }
 
 // who gathers by what a person's messages are known.
