@@ -106,7 +106,7 @@ func TestGrantedTwiceTriedOnceAndReleasedIsUnknown(t *testing.T) {
 // The first send's lease ran out, the second gave back: what is left is the first one's doubt, and the first may come back.
 func TestADoubtIsHeldByItsOwnSend(t *testing.T) {
 	onBoth(t, func(t *testing.T, b book) {
-		w := newWorld(t, t.Context(), b)
+		w := newWorld(t.Context(), t, b)
 		e := w.expect("1", "token-1", "stock:A", time.Now().Add(time.Hour))
 		w.record(e)
 		w.grant(e, "s1", "stock:A")

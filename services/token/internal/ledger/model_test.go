@@ -54,7 +54,7 @@ type entry struct {
 	permission.Record
 }
 
-func newWorld(t failer, ctx context.Context, b book) *world {
+func newWorld(ctx context.Context, t failer, b book) *world {
 	return &world{t, ctx, b, fmt.Sprint("page-", pages.Add(1)), false, map[string]*person{}, map[string]*entry{}}
 }
 

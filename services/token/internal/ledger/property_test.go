@@ -14,7 +14,7 @@ import (
 func TestTheScriptsFollowTheModel(t *testing.T) {
 	onBoth(t, func(t *testing.T, b book) {
 		rapid.Check(t, func(r *rapid.T) {
-			w := newWorld(r, t.Context(), b)
+			w := newWorld(t.Context(), r, b)
 			if rapid.IntRange(0, 7).Draw(r, "paused") == 0 {
 				w.pause()
 			}
