@@ -352,6 +352,17 @@ func TestThePaceHoldsOverWorkers(t *testing.T) {
 	}
 }
 
+// People out of reach wait for hours, each in a pack that counts as pending: they hold up nobody.
+func TestManyPacksMayWaitForTheirTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(w.config())
+	testkit.Eventually(t, "the consumer takes more than a busy page puts off", func() bool {
+		cons, err := w.js.Consumer(t.Context(), topology.Sends, "sender-"+pageID+"-normal")
+		return err == nil && cons.CachedInfo().Config.MaxAckPending >= 200_000
+	})
+}
+
 // The bound on the packs in work leaves a quick page its pace also when each pack holds one send and answers take long.
 func TestSmallPacksAndSlowAnswersLeaveThePace(t *testing.T) {
 	t.Parallel()
