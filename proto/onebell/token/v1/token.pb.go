@@ -471,12 +471,7 @@ type Permission struct {
 	// The send that holds or used it; empty when none does.
 	SendId string `protobuf:"bytes,11,opt,name=send_id,json=sendId,proto3" json:"send_id,omitempty"`
 	// The platform's id of the message, once spent.
-	MessageId string `protobuf:"bytes,12,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// When the platform said that the message arrived; unset when it has not. A receipt that is older than what the stream
-	// EVENTS keeps is forgotten when the index is rebuilt.
-	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
-	// When the platform said that the message was read; unset when it has not. Kept like delivered_at.
-	ReadAt        *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`
+	MessageId     string `protobuf:"bytes,12,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,20 +588,6 @@ func (x *Permission) GetMessageId() string {
 		return x.MessageId
 	}
 	return ""
-}
-
-func (x *Permission) GetDeliveredAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.DeliveredAt
-	}
-	return nil
-}
-
-func (x *Permission) GetReadAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ReadAt
-	}
-	return nil
 }
 
 // Person is what is known of somebody on one page.
@@ -4120,7 +4101,7 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	"\bcurrency\x18\x02 \x01(\tR\bcurrency\"G\n" +
 	"\x04Wish\x12\x10\n" +
 	"\x03qty\x18\x01 \x01(\x03R\x03qty\x12-\n" +
-	"\x05below\x18\x02 \x01(\v2\x17.onebell.token.v1.MoneyR\x05below\"\xe3\x04\n" +
+	"\x05below\x18\x02 \x01(\v2\x17.onebell.token.v1.MoneyR\x05below\"\xef\x03\n" +
 	"\n" +
 	"Permission\x12#\n" +
 	"\rpermission_id\x18\x01 \x01(\tR\fpermissionId\x12\x17\n" +
@@ -4138,9 +4119,7 @@ const file_onebell_token_v1_token_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x17\n" +
 	"\asend_id\x18\v \x01(\tR\x06sendId\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\f \x01(\tR\tmessageId\x12=\n" +
-	"\fdelivered_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\x123\n" +
-	"\aread_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x06readAt\"\xc7\x01\n" +
+	"message_id\x18\f \x01(\tR\tmessageId\"\xc7\x01\n" +
 	"\x06Person\x12\x17\n" +
 	"\apage_id\x18\x01 \x01(\tR\x06pageId\x12\x12\n" +
 	"\x04psid\x18\x02 \x01(\tR\x04psid\x12\x12\n" +
@@ -4490,89 +4469,87 @@ var file_onebell_token_v1_token_proto_depIdxs = []int32{
 	62, // 4: onebell.token.v1.Permission.opted_in_at:type_name -> google.protobuf.Timestamp
 	62, // 5: onebell.token.v1.Permission.expires_at:type_name -> google.protobuf.Timestamp
 	62, // 6: onebell.token.v1.Permission.not_before:type_name -> google.protobuf.Timestamp
-	62, // 7: onebell.token.v1.Permission.delivered_at:type_name -> google.protobuf.Timestamp
-	62, // 8: onebell.token.v1.Permission.read_at:type_name -> google.protobuf.Timestamp
-	62, // 9: onebell.token.v1.Person.last_interaction_at:type_name -> google.protobuf.Timestamp
-	10, // 10: onebell.token.v1.RecordRequest.items:type_name -> onebell.token.v1.RecordItem
-	0,  // 11: onebell.token.v1.RecordItem.kind:type_name -> onebell.token.v1.Kind
-	6,  // 12: onebell.token.v1.RecordItem.wish:type_name -> onebell.token.v1.Wish
-	62, // 13: onebell.token.v1.RecordItem.opted_in_at:type_name -> google.protobuf.Timestamp
-	62, // 14: onebell.token.v1.RecordItem.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 15: onebell.token.v1.RecordResponse.results:type_name -> onebell.token.v1.RecordResult
-	13, // 16: onebell.token.v1.RecordResult.recorded:type_name -> onebell.token.v1.Recorded
-	14, // 17: onebell.token.v1.RecordResult.already:type_name -> onebell.token.v1.Already
-	15, // 18: onebell.token.v1.RecordResult.invalid:type_name -> onebell.token.v1.Invalid
-	17, // 19: onebell.token.v1.GrantRequest.items:type_name -> onebell.token.v1.GrantItem
-	63, // 20: onebell.token.v1.GrantItem.lease:type_name -> google.protobuf.Duration
-	19, // 21: onebell.token.v1.GrantResponse.results:type_name -> onebell.token.v1.GrantResult
-	20, // 22: onebell.token.v1.GrantResult.granted:type_name -> onebell.token.v1.Granted
-	21, // 23: onebell.token.v1.GrantResult.denied:type_name -> onebell.token.v1.Denied
-	62, // 24: onebell.token.v1.Granted.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 25: onebell.token.v1.Denied.reason:type_name -> onebell.token.v1.DenialReason
-	23, // 26: onebell.token.v1.SettleRequest.items:type_name -> onebell.token.v1.SettleItem
-	24, // 27: onebell.token.v1.SettleItem.spent:type_name -> onebell.token.v1.Spent
-	25, // 28: onebell.token.v1.SettleItem.released:type_name -> onebell.token.v1.Released
-	26, // 29: onebell.token.v1.SettleItem.void:type_name -> onebell.token.v1.Void
-	27, // 30: onebell.token.v1.SettleItem.unknown:type_name -> onebell.token.v1.Unknown
-	62, // 31: onebell.token.v1.Released.not_before:type_name -> google.protobuf.Timestamp
-	29, // 32: onebell.token.v1.SettleResponse.results:type_name -> onebell.token.v1.SettleResult
-	30, // 33: onebell.token.v1.SettleResult.settled:type_name -> onebell.token.v1.Settled
-	31, // 34: onebell.token.v1.SettleResult.stale_fence:type_name -> onebell.token.v1.StaleFence
-	14, // 35: onebell.token.v1.SettleResult.already:type_name -> onebell.token.v1.Already
-	15, // 36: onebell.token.v1.SettleResult.invalid:type_name -> onebell.token.v1.Invalid
-	3,  // 37: onebell.token.v1.ListWaitingRequest.order:type_name -> onebell.token.v1.Order
-	5,  // 38: onebell.token.v1.ListWaitingRequest.price:type_name -> onebell.token.v1.Money
-	7,  // 39: onebell.token.v1.ListWaitingResponse.permissions:type_name -> onebell.token.v1.Permission
-	8,  // 40: onebell.token.v1.ListWaitingResponse.people:type_name -> onebell.token.v1.Person
-	36, // 41: onebell.token.v1.CountResponse.counts:type_name -> onebell.token.v1.TopicCount
-	7,  // 42: onebell.token.v1.GetPermissionResponse.permission:type_name -> onebell.token.v1.Permission
-	8,  // 43: onebell.token.v1.GetPersonResponse.person:type_name -> onebell.token.v1.Person
-	8,  // 44: onebell.token.v1.TagPersonResponse.person:type_name -> onebell.token.v1.Person
-	36, // 45: onebell.token.v1.TopicsResponse.topics:type_name -> onebell.token.v1.TopicCount
-	63, // 46: onebell.token.v1.ExpiringRequest.within:type_name -> google.protobuf.Duration
-	49, // 47: onebell.token.v1.ExpiringResponse.counts:type_name -> onebell.token.v1.ExpiringCount
-	62, // 48: onebell.token.v1.ExpiringCount.first_at:type_name -> google.protobuf.Timestamp
-	62, // 49: onebell.token.v1.PersonFact.at:type_name -> google.protobuf.Timestamp
-	55, // 50: onebell.token.v1.PersonFact.tagged:type_name -> onebell.token.v1.Tagged
-	56, // 51: onebell.token.v1.PersonFact.stopped:type_name -> onebell.token.v1.Stopped
-	57, // 52: onebell.token.v1.PersonFact.resumed:type_name -> onebell.token.v1.Resumed
-	58, // 53: onebell.token.v1.PersonFact.forgotten:type_name -> onebell.token.v1.Forgotten
-	62, // 54: onebell.token.v1.PageFact.at:type_name -> google.protobuf.Timestamp
-	60, // 55: onebell.token.v1.PageFact.paused:type_name -> onebell.token.v1.PagePaused
-	61, // 56: onebell.token.v1.PageFact.resumed:type_name -> onebell.token.v1.PageResumed
-	4,  // 57: onebell.token.v1.PagePaused.cause:type_name -> onebell.token.v1.PauseCause
-	4,  // 58: onebell.token.v1.PageResumed.cause:type_name -> onebell.token.v1.PauseCause
-	9,  // 59: onebell.token.v1.TokenService.Record:input_type -> onebell.token.v1.RecordRequest
-	16, // 60: onebell.token.v1.TokenService.Grant:input_type -> onebell.token.v1.GrantRequest
-	22, // 61: onebell.token.v1.TokenService.Settle:input_type -> onebell.token.v1.SettleRequest
-	32, // 62: onebell.token.v1.TokenService.ListWaiting:input_type -> onebell.token.v1.ListWaitingRequest
-	34, // 63: onebell.token.v1.TokenService.Count:input_type -> onebell.token.v1.CountRequest
-	37, // 64: onebell.token.v1.TokenService.GetPermission:input_type -> onebell.token.v1.GetPermissionRequest
-	39, // 65: onebell.token.v1.TokenService.GetPerson:input_type -> onebell.token.v1.GetPersonRequest
-	41, // 66: onebell.token.v1.TokenService.TagPerson:input_type -> onebell.token.v1.TagPersonRequest
-	43, // 67: onebell.token.v1.TokenService.StopPerson:input_type -> onebell.token.v1.StopPersonRequest
-	45, // 68: onebell.token.v1.TokenService.Topics:input_type -> onebell.token.v1.TopicsRequest
-	47, // 69: onebell.token.v1.TokenService.Expiring:input_type -> onebell.token.v1.ExpiringRequest
-	50, // 70: onebell.token.v1.TokenService.ForgetPerson:input_type -> onebell.token.v1.ForgetPersonRequest
-	52, // 71: onebell.token.v1.TokenService.ExportPerson:input_type -> onebell.token.v1.ExportPersonRequest
-	11, // 72: onebell.token.v1.TokenService.Record:output_type -> onebell.token.v1.RecordResponse
-	18, // 73: onebell.token.v1.TokenService.Grant:output_type -> onebell.token.v1.GrantResponse
-	28, // 74: onebell.token.v1.TokenService.Settle:output_type -> onebell.token.v1.SettleResponse
-	33, // 75: onebell.token.v1.TokenService.ListWaiting:output_type -> onebell.token.v1.ListWaitingResponse
-	35, // 76: onebell.token.v1.TokenService.Count:output_type -> onebell.token.v1.CountResponse
-	38, // 77: onebell.token.v1.TokenService.GetPermission:output_type -> onebell.token.v1.GetPermissionResponse
-	40, // 78: onebell.token.v1.TokenService.GetPerson:output_type -> onebell.token.v1.GetPersonResponse
-	42, // 79: onebell.token.v1.TokenService.TagPerson:output_type -> onebell.token.v1.TagPersonResponse
-	44, // 80: onebell.token.v1.TokenService.StopPerson:output_type -> onebell.token.v1.StopPersonResponse
-	46, // 81: onebell.token.v1.TokenService.Topics:output_type -> onebell.token.v1.TopicsResponse
-	48, // 82: onebell.token.v1.TokenService.Expiring:output_type -> onebell.token.v1.ExpiringResponse
-	51, // 83: onebell.token.v1.TokenService.ForgetPerson:output_type -> onebell.token.v1.ForgetPersonResponse
-	53, // 84: onebell.token.v1.TokenService.ExportPerson:output_type -> onebell.token.v1.ExportPersonResponse
-	72, // [72:85] is the sub-list for method output_type
-	59, // [59:72] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	62, // 7: onebell.token.v1.Person.last_interaction_at:type_name -> google.protobuf.Timestamp
+	10, // 8: onebell.token.v1.RecordRequest.items:type_name -> onebell.token.v1.RecordItem
+	0,  // 9: onebell.token.v1.RecordItem.kind:type_name -> onebell.token.v1.Kind
+	6,  // 10: onebell.token.v1.RecordItem.wish:type_name -> onebell.token.v1.Wish
+	62, // 11: onebell.token.v1.RecordItem.opted_in_at:type_name -> google.protobuf.Timestamp
+	62, // 12: onebell.token.v1.RecordItem.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 13: onebell.token.v1.RecordResponse.results:type_name -> onebell.token.v1.RecordResult
+	13, // 14: onebell.token.v1.RecordResult.recorded:type_name -> onebell.token.v1.Recorded
+	14, // 15: onebell.token.v1.RecordResult.already:type_name -> onebell.token.v1.Already
+	15, // 16: onebell.token.v1.RecordResult.invalid:type_name -> onebell.token.v1.Invalid
+	17, // 17: onebell.token.v1.GrantRequest.items:type_name -> onebell.token.v1.GrantItem
+	63, // 18: onebell.token.v1.GrantItem.lease:type_name -> google.protobuf.Duration
+	19, // 19: onebell.token.v1.GrantResponse.results:type_name -> onebell.token.v1.GrantResult
+	20, // 20: onebell.token.v1.GrantResult.granted:type_name -> onebell.token.v1.Granted
+	21, // 21: onebell.token.v1.GrantResult.denied:type_name -> onebell.token.v1.Denied
+	62, // 22: onebell.token.v1.Granted.expires_at:type_name -> google.protobuf.Timestamp
+	2,  // 23: onebell.token.v1.Denied.reason:type_name -> onebell.token.v1.DenialReason
+	23, // 24: onebell.token.v1.SettleRequest.items:type_name -> onebell.token.v1.SettleItem
+	24, // 25: onebell.token.v1.SettleItem.spent:type_name -> onebell.token.v1.Spent
+	25, // 26: onebell.token.v1.SettleItem.released:type_name -> onebell.token.v1.Released
+	26, // 27: onebell.token.v1.SettleItem.void:type_name -> onebell.token.v1.Void
+	27, // 28: onebell.token.v1.SettleItem.unknown:type_name -> onebell.token.v1.Unknown
+	62, // 29: onebell.token.v1.Released.not_before:type_name -> google.protobuf.Timestamp
+	29, // 30: onebell.token.v1.SettleResponse.results:type_name -> onebell.token.v1.SettleResult
+	30, // 31: onebell.token.v1.SettleResult.settled:type_name -> onebell.token.v1.Settled
+	31, // 32: onebell.token.v1.SettleResult.stale_fence:type_name -> onebell.token.v1.StaleFence
+	14, // 33: onebell.token.v1.SettleResult.already:type_name -> onebell.token.v1.Already
+	15, // 34: onebell.token.v1.SettleResult.invalid:type_name -> onebell.token.v1.Invalid
+	3,  // 35: onebell.token.v1.ListWaitingRequest.order:type_name -> onebell.token.v1.Order
+	5,  // 36: onebell.token.v1.ListWaitingRequest.price:type_name -> onebell.token.v1.Money
+	7,  // 37: onebell.token.v1.ListWaitingResponse.permissions:type_name -> onebell.token.v1.Permission
+	8,  // 38: onebell.token.v1.ListWaitingResponse.people:type_name -> onebell.token.v1.Person
+	36, // 39: onebell.token.v1.CountResponse.counts:type_name -> onebell.token.v1.TopicCount
+	7,  // 40: onebell.token.v1.GetPermissionResponse.permission:type_name -> onebell.token.v1.Permission
+	8,  // 41: onebell.token.v1.GetPersonResponse.person:type_name -> onebell.token.v1.Person
+	8,  // 42: onebell.token.v1.TagPersonResponse.person:type_name -> onebell.token.v1.Person
+	36, // 43: onebell.token.v1.TopicsResponse.topics:type_name -> onebell.token.v1.TopicCount
+	63, // 44: onebell.token.v1.ExpiringRequest.within:type_name -> google.protobuf.Duration
+	49, // 45: onebell.token.v1.ExpiringResponse.counts:type_name -> onebell.token.v1.ExpiringCount
+	62, // 46: onebell.token.v1.ExpiringCount.first_at:type_name -> google.protobuf.Timestamp
+	62, // 47: onebell.token.v1.PersonFact.at:type_name -> google.protobuf.Timestamp
+	55, // 48: onebell.token.v1.PersonFact.tagged:type_name -> onebell.token.v1.Tagged
+	56, // 49: onebell.token.v1.PersonFact.stopped:type_name -> onebell.token.v1.Stopped
+	57, // 50: onebell.token.v1.PersonFact.resumed:type_name -> onebell.token.v1.Resumed
+	58, // 51: onebell.token.v1.PersonFact.forgotten:type_name -> onebell.token.v1.Forgotten
+	62, // 52: onebell.token.v1.PageFact.at:type_name -> google.protobuf.Timestamp
+	60, // 53: onebell.token.v1.PageFact.paused:type_name -> onebell.token.v1.PagePaused
+	61, // 54: onebell.token.v1.PageFact.resumed:type_name -> onebell.token.v1.PageResumed
+	4,  // 55: onebell.token.v1.PagePaused.cause:type_name -> onebell.token.v1.PauseCause
+	4,  // 56: onebell.token.v1.PageResumed.cause:type_name -> onebell.token.v1.PauseCause
+	9,  // 57: onebell.token.v1.TokenService.Record:input_type -> onebell.token.v1.RecordRequest
+	16, // 58: onebell.token.v1.TokenService.Grant:input_type -> onebell.token.v1.GrantRequest
+	22, // 59: onebell.token.v1.TokenService.Settle:input_type -> onebell.token.v1.SettleRequest
+	32, // 60: onebell.token.v1.TokenService.ListWaiting:input_type -> onebell.token.v1.ListWaitingRequest
+	34, // 61: onebell.token.v1.TokenService.Count:input_type -> onebell.token.v1.CountRequest
+	37, // 62: onebell.token.v1.TokenService.GetPermission:input_type -> onebell.token.v1.GetPermissionRequest
+	39, // 63: onebell.token.v1.TokenService.GetPerson:input_type -> onebell.token.v1.GetPersonRequest
+	41, // 64: onebell.token.v1.TokenService.TagPerson:input_type -> onebell.token.v1.TagPersonRequest
+	43, // 65: onebell.token.v1.TokenService.StopPerson:input_type -> onebell.token.v1.StopPersonRequest
+	45, // 66: onebell.token.v1.TokenService.Topics:input_type -> onebell.token.v1.TopicsRequest
+	47, // 67: onebell.token.v1.TokenService.Expiring:input_type -> onebell.token.v1.ExpiringRequest
+	50, // 68: onebell.token.v1.TokenService.ForgetPerson:input_type -> onebell.token.v1.ForgetPersonRequest
+	52, // 69: onebell.token.v1.TokenService.ExportPerson:input_type -> onebell.token.v1.ExportPersonRequest
+	11, // 70: onebell.token.v1.TokenService.Record:output_type -> onebell.token.v1.RecordResponse
+	18, // 71: onebell.token.v1.TokenService.Grant:output_type -> onebell.token.v1.GrantResponse
+	28, // 72: onebell.token.v1.TokenService.Settle:output_type -> onebell.token.v1.SettleResponse
+	33, // 73: onebell.token.v1.TokenService.ListWaiting:output_type -> onebell.token.v1.ListWaitingResponse
+	35, // 74: onebell.token.v1.TokenService.Count:output_type -> onebell.token.v1.CountResponse
+	38, // 75: onebell.token.v1.TokenService.GetPermission:output_type -> onebell.token.v1.GetPermissionResponse
+	40, // 76: onebell.token.v1.TokenService.GetPerson:output_type -> onebell.token.v1.GetPersonResponse
+	42, // 77: onebell.token.v1.TokenService.TagPerson:output_type -> onebell.token.v1.TagPersonResponse
+	44, // 78: onebell.token.v1.TokenService.StopPerson:output_type -> onebell.token.v1.StopPersonResponse
+	46, // 79: onebell.token.v1.TokenService.Topics:output_type -> onebell.token.v1.TopicsResponse
+	48, // 80: onebell.token.v1.TokenService.Expiring:output_type -> onebell.token.v1.ExpiringResponse
+	51, // 81: onebell.token.v1.TokenService.ForgetPerson:output_type -> onebell.token.v1.ForgetPersonResponse
+	53, // 82: onebell.token.v1.TokenService.ExportPerson:output_type -> onebell.token.v1.ExportPersonResponse
+	70, // [70:83] is the sub-list for method output_type
+	57, // [57:70] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_onebell_token_v1_token_proto_init() }
