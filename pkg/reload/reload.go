@@ -43,10 +43,10 @@ type File[T any] struct {
 	log     *slog.Logger
 	options options
 	mu      sync.Mutex
-	seen    []byte // content last looked at, good or bad
+	seen    []byte    // content last looked at, good or bad
 	parsed  time.Time // when that was
-	refused string // why that content is not in force; empty: it is
-	away    string // why the file could not be read at the last look; empty: it could
+	refused string    // why that content is not in force; empty: it is
+	away    string    // why the file could not be read at the last look; empty: it could
 }
 
 // Open reads the file; it must be good the first time, else the error is a fault of kind Invalid. `ready` shows a refused version from then on.
