@@ -57,8 +57,8 @@ format: ## format all Go files
 
 .PHONY: tidy
 tidy: ## bring go.mod and go.sum of every module, and the workspace, in step with the code
-	@for module in $(MODULES); do (cd "$$module" && GOWORK=off go mod tidy); done
 	@go work sync
+	@for module in $(MODULES); do (cd "$$module" && GOWORK=off go mod tidy); done
 
 .PHONY: up
 up: ## build the images and start everything with Docker Compose
