@@ -25,6 +25,22 @@
   }
   const tried = (promise) => promise.catch((e) => toast(e.message, true));
 
+  // become makes an element what a fresh one says and keeps the elements themselves: a button stays under the finger.
+  function become(old, fresh) {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
+    if (old.nodeType !== Node.ELEMENT_NODE) { old.nodeValue = fresh.nodeValue; return; }
+    old.asked = fresh.disabled; // of a button that is waiting for its answer: what it is to be afterwards
+    for (const { name } of [...old.attributes]) {
+      if (!fresh.hasAttribute(name) && !(name === "disabled" && old.waiting)) old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    const now = [...old.childNodes], then = [...fresh.childNodes];
+    then.forEach((child, i) => { if (now[i]) become(now[i], child); else old.append(child); });
+    now.slice(then.length).forEach((child) => child.remove());
+  }
+
   // merge puts new children in place and leaves those that did not change alone, so that focus, scrolling and animations stay.
   function merge(box, html) {
     const fresh = document.createElement("div");
@@ -32,11 +48,11 @@
     const old = new Map([...box.children].map((c) => [c.dataset.key, c]));
     let added = 0;
     const next = [...fresh.children].map((child) => {
-      const same = old.get(child.dataset.key);
-      if (same && (same.source ?? same.outerHTML) === child.outerHTML) return same;
-      child.source = child.outerHTML;
-      if (!same) added++;
-      return child;
+      const same = old.get(child.dataset.key), source = child.outerHTML;
+      if (!same) { child.source = source; added++; return child; }
+      if ((same.source ?? same.outerHTML) !== source) become(same, child);
+      same.source = source;
+      return same;
     });
     next.forEach((child, i) => { if (box.children[i] !== child) box.insertBefore(child, box.children[i] ?? null); });
     while (box.children.length > next.length) box.lastElementChild.remove();
@@ -106,10 +122,12 @@
       toast("The shop's page would open: " + what.href);
       return;
     }
-    what.disabled = true;
+    what.disabled = what.waiting = true;
+    what.asked = false;
+    const answered = () => { what.waiting = false; what.disabled = Boolean(what.asked); };
     acts[what.dataset.do](what.dataset).then(
-      () => { if (what.dataset.do === "tap") refresh("thread"); else what.disabled = false; },
-      (e) => { toast(e.message, true); what.disabled = false; },
+      () => { if (what.dataset.do === "tap") refresh("thread"); else answered(); },
+      (e) => { toast(e.message, true); answered(); },
     );
   });
 
