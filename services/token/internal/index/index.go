@@ -148,28 +148,21 @@ func (x *Index) complete(ctx context.Context) error {
 	}
 	made, _, _ := strings.Cut(epoch, "/")
 	switch {
-	case epoch != "" && !sealed:
-		x.log.Warn("Redis was filled under a seal key that is not among ONEBELL_SEAL_KEY: the index is made anew")
+	case epoch == "":
+		return x.rebuild(ctx, identity)
+	case made != identity || !sealed:
+		x.log.Warn("Redis holds an index of other streams, or one sealed with a key that is not among ONEBELL_SEAL_KEY: it is made anew")
 		if err := x.ledger.Clear(ctx); err != nil {
 			return err
 		}
 		return x.rebuild(ctx, identity)
-	case made == identity:
-		from, err := x.ledger.Seen(ctx)
-		if err != nil {
-			return err
-		}
-		if err := x.replay(ctx, "catching up", from); err != nil {
-			return err
-		}
-	case epoch != "":
-		x.log.Warn("Redis holds an index of other streams: it is removed and made anew")
-		if err := x.ledger.Clear(ctx); err != nil {
-			return err
-		}
-		return x.rebuild(ctx, identity)
-	default:
-		return x.rebuild(ctx, identity)
+	}
+	from, err := x.ledger.Seen(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.replay(ctx, "catching up", from); err != nil {
+		return err
 	}
 	x.epoch.Store(epoch)
 	return x.Confirm(ctx)
